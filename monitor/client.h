@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * client.h - what verbs use to find running VMs and to talk to their api.sock.
+ *
+ * VMs live under run_dir()/ID/: api.sock, vsock.sock, pid, log.
+ */
+#ifndef KELVIN_MONITOR_CLIENT_H
+#define KELVIN_MONITOR_CLIENT_H
+
+#include <jansson.h>
+
+#include "monitor/base/err.h"
+#include "monitor/base/types.h"
+
+#define VM_ID_MAX 64u
+
+/* /run/kelvin for root, else $XDG_RUNTIME_DIR/kelvin; $KELVIN_RUN_DIR replaces both. */
+int run_dir(char *out, size_t cap, struct err *e);
+/* 1 to VM_ID_MAX of [A-Za-z0-9_.-], not beginning with '.' or '-' (J01). */
+int vm_id_check(const char *id, struct err *e);
+/* run_dir()/ID/NAME; fails if it does not fit @cap. @name may be NULL for the directory. */
+int vm_path(char *out, size_t cap, const char *id, const char *name, struct err *e);
+
+/*
+ * One request to VM @id. @body may be NULL; *ret_reply (owned by the caller) is NULL where the
+ * reply has no body. A reply of status >= 400 becomes an error with its fault_message. An unknown
+ * id, a VM that died (nobody listens) and a timeout each have their own message.
+ */
+int client_call(const char *id, const char *method, const char *path, json_t *body,
+	unsigned timeout_ms, json_t **ret_reply, struct err *e);
+
+#endif

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * loader.h - put a kernel, its initrd, its command line and the boot tables into guest RAM.
+ *
+ * The kernel file is trusted as little as a guest: every number in it is checked against the file
+ * and against RAM before anything is written (hostile-cases L).
+ */
+#ifndef KELVIN_MONITOR_LOADER_H
+#define KELVIN_MONITOR_LOADER_H
+
+#include "memory/memory.h"
+#include "vcpu/vm.h"
+
+/* Guest physical places (design: "The machine a guest sees"). */
+#define GPA_GDT        0x500ull
+#define GPA_IDT        0x520ull
+#define GPA_IDENTITY   0x5000ull
+#define GPA_PVH_INFO   0x6000ull
+#define GPA_ZERO_PAGE  0x7000ull
+#define GPA_PAGE_TABLE 0x9000ull /* PML4, then PDPT at 0xa000, PD from 0xb000 */
+#define GPA_CMDLINE    0x20000ull
+#define GPA_ACPI       0xe0000ull
+#define GPA_HIMEM      0x100000ull /* kernels may not reach below */
+#define CMDLINE_MAX    4096u       /* bytes, NUL included */
+
+enum boot_choice { BOOT_CHOOSE, BOOT_BY_PVH, BOOT_BY_LINUX64 };
+
+struct kernel_info {
+	bool has_pvh;       /* a XEN_ELFNOTE_PHYS32_ENTRY note */
+	bool has_linux;     /* a note named "Linux" */
+	bool has_kelvin;    /* a note named "kelvin": one of our own guests */
+	u64 pvh_entry, elf_entry;
+	u64 low, high;      /* guest physical bounds of the loaded segments */
+};
+
+struct load_request {
+	int kernel_fd;
+	const char *kernel_path; /* for messages */
+	int initrd_fd;           /* -1: none */
+	const char *initrd_path;
+	const char *cmdline;     /* complete, device words included; ASCII */
+	enum boot_choice boot;
+};
+
+/* Looks at an ELF without loading it. */
+int kernel_probe(int fd, const char *path, struct kernel_info *ret, struct err *e);
+
+/*
+ * Loads everything and fills @regs for vm_boot(). On failure RAM may hold part of it: the VM is
+ * not to be started. Main thread, before the vCPUs start.
+ */
+int kernel_load(const struct mem *m, const struct load_request *req, struct boot_regs *regs,
+	struct kernel_info *ret_info, struct err *e);
+
+#endif

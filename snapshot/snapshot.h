@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * snapshot.h - write and read snapshot directories. Knows no devices: it stores named sections.
+ *
+ * DIR/state   header, sections {tag, version, length, CRC32C}, memory map, trailer; all explicit
+ *             little-endian (format.h draws it byte by byte)
+ * DIR/memory  the linear RAM image, page-aligned, holes for zero pages, exactly mem->size long
+ *
+ * A snapshot is written to a temporary directory beside DIR, synced, and published by one rename.
+ * A reader sees the old one, the new one or none. What a file says is hostile: snap_open() checks
+ * everything, or fails naming the section and offset, before the caller sees any of it.
+ *
+ * Threads: one thread at a time per object.
+ */
+#ifndef KELVIN_SNAPSHOT_H
+#define KELVIN_SNAPSHOT_H
+
+#include "memory/memory.h"
+#include "monitor/base/err.h"
+#include "monitor/base/sys.h"
+
+#define SNAP_TAG_MAX      16u          /* bytes of a tag, NUL included: "vcpu0", "vsock0" */
+#define SNAP_SECTIONS_MAX 128u
+#define SNAP_STATE_MAX    (16u << 20)  /* bytes of DIR/state */
+#define SNAP_CHUNK        65536u       /* bytes of memory under one CRC32C */
+
+struct snap_writer;
+
+/*
+ * Starts a snapshot at @dir. EEXIST where @dir exists and not @force; parents must exist. Sweeps
+ * temporary directories that dead writers left for the same name. @sys is &sys_host outside tests.
+ */
+int snap_create(struct snap_writer **ret, const struct sys_ops *sys, const char *dir, bool force,
+	struct err *e);
+/* Adds a section; copies @data. Tags are unique. Bad order or size is a bug of ours (must). */
+int snap_add(struct snap_writer *w, const char *tag, u16 version, const void *data, size_t len,
+	struct err *e);
+/* Writes guest RAM (vCPUs paused). progress(ctx, done, total) may be NULL. */
+int snap_add_memory(struct snap_writer *w, const struct mem *m,
+	void (*progress)(void *ctx, u64 done, u64 total), void *ctx, struct err *e);
+/* Syncs and publishes. On success the snapshot is on stable storage. Frees *@w either way. */
+int snap_commit(struct snap_writer **w, struct err *e);
+/* Removes everything written. NULL is fine. */
+void snap_abort(struct snap_writer **w);
+/* Bytes of memory that were not zero, after snap_add_memory(). */
+u64 snap_data_bytes(const struct snap_writer *w);
+
+struct snap;
+
+/* Opens and checks @dir: header, every section's checksum, the map, memory's length. */
+int snap_open(struct snap **ret, const char *dir, struct err *e);
+void snap_close(struct snap **s); /* NULL is fine */
+
+struct snap_section {
+	char tag[SNAP_TAG_MAX];
+	u16 version;
+	u64 offset; /* in DIR/state, for messages */
+	const void *data;
+	size_t len;
+};
+unsigned snap_section_count(const struct snap *s);
+const struct snap_section *snap_section_at(const struct snap *s, unsigned i);
+/* The section called @tag; -ENOENT, naming it, if it is not there. */
+int snap_find(const struct snap *s, const char *tag, const struct snap_section **ret,
+	struct err *e);
+u64 snap_mem_size(const struct snap *s);
+u64 snap_mem_data_bytes(const struct snap *s); /* of it, in chunks that are not all zero */
+int snap_mem_fd(const struct snap *s);         /* read-only; stays the snapshot's */
+u64 snap_created_ns(const struct snap *s);     /* CLOCK_REALTIME */
+bool snap_trusted(const struct snap *s); /* owned by us or root and writable by nobody else */
+
+/* Reads every byte of memory and checks each chunk. The error names the first bad offset. */
+int snap_verify(const struct snap *s, void (*progress)(void *ctx, u64 done, u64 total), void *ctx,
+	struct err *e);
+
+#endif

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vm.h - a KVM virtual machine and its vCPU threads: every KVM ioctl is behind this header.
+ *
+ * Built in the order KVM charges least for: VM, memory slots, split irqchip, vCPUs (vm_create),
+ * then ioeventfds and irqfds (vm_add_device), CPUID and registers or saved state, then threads.
+ *
+ * Threads: the loop thread builds, starts, pauses, saves and stops. One thread a vCPU runs
+ * KVM_RUN and calls vm_ops. vm_irq() may be called by any thread. Pausing and stopping are
+ * asynchronous: the loop is told through vm_ops and never waits for a vCPU.
+ */
+#ifndef KELVIN_VCPU_VM_H
+#define KELVIN_VCPU_VM_H
+
+#include "memory/memory.h"
+#include "monitor/base/bytes.h"
+
+#define VCPU_MAX      32u
+#define GSI_COUNT     24u /* pins of our IOAPIC */
+#define IOAPIC_GPA    0xFEC00000ull
+#define LAPIC_GPA     0xFEE00000ull
+
+struct vm;
+struct vcpu;
+
+/* Why a guest ended. X-macro: enum, name for JSON, sentence for people. */
+#define GUEST_ENDS(X)                                                                              \
+	X(POWER_OFF, "power-off", "the guest powered off")                                         \
+	X(TRIPLE_FAULT, "triple-fault", "the guest triple-faulted")                                \
+	X(HALTED, "halted", "the guest halted with interrupts off, so nothing can wake it")        \
+	X(KVM_INTERNAL, "kvm-internal-error", "KVM could not go on with this guest")               \
+	X(FAIL_ENTRY, "fail-entry", "the processor refused the guest's state")                     \
+	X(UNKNOWN_EXIT, "unknown-exit", "KVM exited for a reason kelvin does not know")            \
+	X(RUN_ERROR, "run-error", "KVM_RUN failed")                                                \
+	X(STOPPED, "stopped", "stopped by the operator")
+
+enum guest_end {
+	GUEST_RUNS, /* has not ended */
+#define X(id, name, text) GUEST_##id,
+	GUEST_ENDS(X)
+#undef X
+};
+
+const char *guest_end_name(enum guest_end why); /* "triple-fault" */
+const char *guest_end_text(enum guest_end why);
+
+struct end_report {
+	enum guest_end why;
+	int status;        /* exit status asked for by the guest (POWER_OFF), else 0 */
+	unsigned vcpu;     /* which one saw it */
+	char detail[192];  /* one line: suberror, hardware reason ...; may be empty */
+	char regs[1536];   /* register dump, several lines; empty for POWER_OFF and STOPPED */
+};
+
+/* What vCPU threads call. ctx is the one given to vm_create(). None may block for long. */
+struct vm_ops {
+	/* An access to an address that is neither RAM nor the IOAPIC. For a read @data comes as
+	 * all ones. Mandatory. */
+	void (*mmio)(void *ctx, struct vcpu *v, u64 gpa, u8 *data, unsigned len, bool write);
+	/* One access to a port; string instructions come one by one. Reads come as all ones. */
+	void (*pio)(void *ctx, struct vcpu *v, u16 port, u8 *data, unsigned len, bool write);
+	/* The last running vCPU has parked after vm_pause(): the state may be saved now. */
+	void (*parked)(void *ctx);
+	/* The guest is over; called once, by the first vCPU that saw it (or by the last one to
+	 * leave after vm_stop()). The others are leaving by themselves. */
+	void (*ended)(void *ctx, const struct end_report *r);
+};
+
+/*
+ * Opens /dev/kvm and makes a VM over @mem with @vcpus vCPUs (1..VCPU_MAX). Errors name /dev/kvm
+ * and what to do (no such device: load kvm_intel/kvm_amd; permission: group kvm).
+ */
+int vm_create(struct vm **ret, const struct mem *mem, unsigned vcpus, const struct vm_ops *ops,
+	void *ctx, struct err *e);
+/* Ends threads that run (kick and join), closes everything. Slow (KVM waits for grace periods):
+ * answer clients first. NULL is fine. */
+void vm_destroy(struct vm **vm);
+
+/* Stores of 4 bytes to @notify_gpa signal @kick_fd without an exit; vm_irq(vm, gsi) works from
+ * now on. Before vm_start(). */
+int vm_add_device(struct vm *vm, u64 notify_gpa, int kick_fd, unsigned gsi, struct err *e);
+
+/* Raises edge interrupt @gsi: wakes a vCPU in vcpu_wait(), and, where the guest unmasked the
+ * IOAPIC pin, injects it. Any thread. */
+void vm_irq(struct vm *vm, unsigned gsi);
+
+/* How vCPU 0 starts. Everything not named is zero or the architecture's reset value. */
+enum boot_mode {
+	BOOT_PVH,     /* 32-bit protected mode, flat, paging off, EBX = info (PVH ABI) */
+	BOOT_LINUX64, /* 64-bit, page tables at 0x9000, GDT at 0x500, RSI = info (boot protocol) */
+};
+struct boot_regs {
+	enum boot_mode mode;
+	u64 rip;
+	u64 info_gpa; /* PVH start info, or the zero page */
+	u64 gdt_gpa, idt_gpa;
+	u64 cr3_gpa; /* BOOT_LINUX64 only */
+};
+/* CPUID by policy (see cpuid.c), reset MSRs, registers. The tables are in guest RAM already. */
+int vm_boot(struct vm *vm, const struct boot_regs *r, struct err *e);
+
+/* Threads; the vCPUs begin parked. No descriptor may be opened in bulk after this. */
+int vm_start(struct vm *vm, struct err *e);
+void vm_resume(struct vm *vm);  /* parked -> running */
+void vm_pause(struct vm *vm);   /* running -> parked; vm_ops.parked says when */
+void vm_stop(struct vm *vm);    /* any -> leaving; vm_ops.ended says when */
+
+/* ---- for vm_ops.mmio, on the vCPU's own thread ---- */
+/* Sleeps until a device raised an interrupt since this vCPU's last wait, @ns passed, or the vCPU is
+ * to park or leave. May return early. */
+void vcpu_wait(struct vcpu *v, u64 ns);
+/* Ends the guest: GUEST_POWER_OFF with @status. */
+void vcpu_power_off(struct vcpu *v, int status);
+unsigned vcpu_index(const struct vcpu *v);
+
+/*
+ * Asks whether the guest can ever run again. Loop thread. IDLE: every vCPU sleeps but can be woken
+ * (or sits in vcpu_wait()): no need to ask again until something happens. BUSY: some vCPU used CPU
+ * time since the last probe. PROBING: a vCPU has been asked; if it halted with interrupts off, the
+ * guest ends with GUEST_HALTED, else ask again later.
+ */
+enum vm_probe { VM_PROBE_BUSY, VM_PROBE_IDLE, VM_PROBE_PROBING };
+enum vm_probe vm_probe_halt(struct vm *vm);
+
+/* CPU time all vCPU threads used, ns. */
+u64 vm_cpu_time_ns(const struct vm *vm);
+
+/*
+ * State. All vCPUs parked (or never started). vm_save() writes the VM's part (kvm-clock, IOAPIC)
+ * and each vCPU's (CPUID, registers, MSRs, XSAVE, LAPIC, events, mp_state) in one blob each.
+ */
+int vm_save(struct vm *vm, struct enc *out, struct err *e);
+int vcpu_save(struct vm *vm, unsigned idx, struct enc *out, struct err *e);
+/*
+ * Loads into a VM fresh from vm_create() (no vm_boot()). @data is hostile: everything is parsed and
+ * checked before the first ioctl. vcpu_load() refuses, naming the feature ("avx512f"), state made
+ * on a CPU that had what this host lacks.
+ * Order: vm_load(), then vcpu_load() for each, then vm_start().
+ */
+int vm_load(struct vm *vm, const void *data, size_t len, struct err *e);
+int vcpu_load(struct vm *vm, unsigned idx, const void *data, size_t len, struct err *e);
+/* Only parses and checks, without a VM: for inspect and verify. */
+int vm_check(const void *data, size_t len, struct err *e);
+int vcpu_check(const void *data, size_t len, struct err *e);
+
+/* A readable list of what CPU a saved vCPU needs ("AuthenticAMD family 25 ...", feature names). */
+int vcpu_describe(const void *data, size_t len, char *out, size_t cap, struct err *e);
+
+#endif
