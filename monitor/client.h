@@ -21,12 +21,23 @@ int vm_id_check(const char *id, struct err *e);
 /* run_dir()/ID/NAME; fails if it does not fit @cap. @name may be NULL for the directory. */
 int vm_path(char *out, size_t cap, const char *id, const char *name, struct err *e);
 
+/* Connects to the socket @name of VM @id. The messages of client_call(); -EAGAIN: it is too busy. */
+int client_connect(int *ret_fd, const char *id, const char *name, struct err *e);
+
 /*
  * One request to VM @id. @body may be NULL; *ret_reply (owned by the caller) is NULL where the
- * reply has no body. A reply of status >= 400 becomes an error with its fault_message. An unknown
- * id, a VM that died (nobody listens) and a timeout each have their own message.
+ * reply has no body. A reply of status >= 400 becomes an error (-EREMOTEIO) with its fault_message.
+ * An unknown id (-ENOENT), a VM that died, so that nobody listens (-ECONNREFUSED), and a timeout
+ * (-ETIMEDOUT) each have their own message. @timeout_ms 0: none.
  */
 int client_call(const char *id, const char *method, const char *path, json_t *body,
 	unsigned timeout_ms, json_t **ret_reply, struct err *e);
+
+/*
+ * The same GET to @n VMs at once, with one time limit for all. ret_reply[i] (owned by the caller) is
+ * NULL where VM i did not answer, and ret_err[i] says why.
+ */
+void client_get_each(const char *const *ids, size_t n, const char *path, unsigned timeout_ms,
+	json_t **ret_reply, struct err *ret_err);
 
 #endif

@@ -89,6 +89,10 @@ struct virtio_dev {
 	u32 features_sel, driver_features_sel, queue_sel;
 	u64 driver_features;   /* as the driver wrote them; frozen by FEATURES_OK */
 	struct vq queue[VIRTIO_QUEUES_MAX];
+	bool frozen;           /* the VM is paused; see virtio_freeze() */
+	bool resetting;        /* a reset waits for I/O in flight; all writes are ignored */
+	bool restored;         /* loaded live, and process() has not run since */
+	bool scheduled;        /* atomic: virtio_schedule() since process() last ran */
 	unsigned io_count;     /* operations on guest memory the kernel has now */
 	u32 epoch;             /* counts resets: an op started in an older epoch is void */
 	int kick_fd;           /* eventfd, owned: ioeventfd of QueueNotify, and virtio_schedule() */
@@ -104,14 +108,25 @@ void virtio_finish(struct virtio_dev *d);
 void virtio_mmio_read(struct virtio_dev *d, u64 off, void *data, unsigned len);
 void virtio_mmio_write(struct virtio_dev *d, u64 off, const void *data, unsigned len);
 
-/* Takes the lock and runs ops->process if the device is live (DRIVER_OK, not NEEDS_RESET) or
- * scheduled work. Loop thread; the kick_fd has been read. */
+/*
+ * Takes the lock and runs ops->process if the device is live or something was scheduled, unless it
+ * is frozen. Loop thread; the kick_fd has been read. process() may so run on a device that is not
+ * live (to close what a reset left behind): its queues are then empty to it.
+ */
 void virtio_process(struct virtio_dev *d);
 
 /* Makes the loop call process() soon. Any thread. */
 void virtio_schedule(struct virtio_dev *d);
 
-/* DRIVER_OK and not NEEDS_RESET. Under lock. */
+/*
+ * While the VM is paused its memory must not change: a frozen device is not live (virtio_live() is
+ * false, process() is not called), but keeps everything, connections too. Thawing schedules it.
+ * Loop thread; both take the lock.
+ */
+void virtio_freeze(struct virtio_dev *d);
+void virtio_thaw(struct virtio_dev *d);
+
+/* DRIVER_OK, not NEEDS_RESET or FAILED, no reset under way, not frozen. Under lock. */
 bool virtio_live(const struct virtio_dev *d);
 /* Whether the driver accepted feature bit mask @f. Under lock. */
 bool virtio_has(const struct virtio_dev *d, u64 f);

@@ -15,6 +15,8 @@
 #define VSOCK_CONNS_MAX    1023u
 #define VSOCK_PACKET_MAX   65536u      /* payload bytes of one packet */
 #define VSOCK_TX_BUF       65536u      /* bytes held for a host peer that reads slowly, each */
+#define VSOCK_TX_BUF_WIDE  262144u     /* the same, for a connection made while few exist */
+#define VSOCK_WIDE_CONNS   64u         /* few: so at most 76 MiB are held for all together */
 #define VSOCK_LINGER_MS    2000u       /* request, shutdown and host CONNECT line */
 #define VSOCK_PORT_FIRST   (1u << 30)  /* local ports of host-made connections: [2^30, 2^31) */
 
@@ -25,8 +27,10 @@ struct vsock_config {
 	u32 wait_ms;      /* how long a CONNECT waits for a listener; 0 = fail at once */
 };
 
+/* tx is from the guest, rx is to the guest. */
 struct vsock_stats {
-	u64 conns_added, conns_refused, tx_packets, rx_packets, tx_bytes, rx_bytes, dropped;
+	u64 conns_added, conns_refused, tx_packets, rx_packets, tx_bytes, rx_bytes;
+	u64 dropped; /* packets that we ignored, and buffers that cannot hold a packet */
 };
 
 /*
@@ -38,9 +42,10 @@ int vsock_listen(int *ret_fd, const char *path, struct err *e);
 /* Makes the device. Call vsock_start() once the loop is about to run. */
 int vsock_create(struct virtio_dev **ret, const struct vsock_config *cfg, struct ring *ring,
 	const struct mem *mem, struct virtio_irq irq, struct err *e);
-/* Begins to accept host connections. Loop thread. */
+/* Begins to accept host connections. After virtio_load(), if any. Loop thread. */
 void vsock_start(struct virtio_dev *d);
 
+/* Connections that exist, also those not yet established. Both: loop thread. */
 unsigned vsock_conn_count(const struct virtio_dev *d);
 void vsock_stats(const struct virtio_dev *d, struct vsock_stats *ret);
 

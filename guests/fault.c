@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fault - rings ready, then dies in the way the command line says:
+ *
+ *	how=power status=N   powers off with status N
+ *	how=return status=N  returns N from kit_main(): the same
+ *	how=triple-fault     an exception without an IDT
+ *	how=halt             cli; hlt in ring 0: never wakes
+ *	how=ud               ud2: the kit powers off with 206
+ *	how=pf               a store above 4 GiB, which is not mapped: 214
+ *	how=gp               a privileged instruction in ring 3: 213
+ *	how=de               a division by zero: 200
+ *	how=ring0-ud         ud2 in ring 0: 206
+ *	how=reset-port       0xfe to port 0x64, the keyboard controller's reset; 9 if that does nothing
+ *	how=reset-cf9        6 to port 0xcf9, the chipset's reset; 9 if that does nothing
+ *	how=spin             computes for ever
+ *	how=wait             sleeps for ever
+ *	how=hole             loads and stores where nothing is: 0 if loads give all ones, else 1
+ *	how=ports            reads a port where nothing is: 0 if it gives all ones, else 1
+ *	how=storm            rings the doorbell for ever
+ * Anything else: powers off with 2.
+ */
+#include "kit/kit.h"
+
+#define HOLE 0xD0000000ull
+
+static void halt(u64 arg, struct ring0_frame *frame)
+{
+	(void)arg;
+	(void)frame;
+	for (;;)
+		__asm__ volatile("cli; hlt");
+}
+
+static void triple_fault(u64 arg, struct ring0_frame *frame)
+{
+	static const u8 none[10];
+
+	(void)arg;
+	(void)frame;
+	__asm__ volatile("lidt %0; ud2" : : "m"(none));
+}
+
+static void invalid(u64 arg, struct ring0_frame *frame)
+{
+	(void)arg;
+	(void)frame;
+	__asm__ volatile("ud2");
+}
+
+static int do_power(void)
+{
+	kit_power((unsigned)kit_option_number("status", 0));
+}
+
+static int do_return(void)
+{
+	return (int)kit_option_number("status", 0);
+}
+
+static int do_triple_fault(void)
+{
+	kit_ring0(triple_fault, 0);
+	return 9;
+}
+
+static int do_halt(void)
+{
+	kit_ring0(halt, 0);
+	return 9;
+}
+
+static int do_ud(void)
+{
+	__asm__ volatile("ud2");
+	return 9;
+}
+
+static int do_pf(void)
+{
+	kit_store32(0x123456789000ull, 1);
+	return 9;
+}
+
+static int do_gp(void)
+{
+	__asm__ volatile("movq %%rax, %%cr3" : : "a"(0));
+	return 9;
+}
+
+static int do_de(void)
+{
+	__asm__ volatile("divl %%ecx" : : "a"(1), "d"(0), "c"(0));
+	return 9;
+}
+
+static int do_ring0_ud(void)
+{
+	kit_ring0(invalid, 0);
+	return 9;
+}
+
+/* Resets may take a moment to be carried out by another thread. */
+static int after_reset(void)
+{
+	for (unsigned i = 0; i < 100; i++)
+		kit_wait(10000000);
+	return 9;
+}
+
+static int do_reset_port(void)
+{
+	kit_outb(0x64, 0xfe);
+	return after_reset();
+}
+
+static int do_reset_cf9(void)
+{
+	kit_outb(0xcf9, 6);
+	return after_reset();
+}
+
+static int do_spin(void)
+{
+	for (;;)
+		__asm__ volatile("" : : : "memory");
+}
+
+static int do_wait(void)
+{
+	for (;;)
+		kit_wait(KIT_FOREVER);
+}
+
+static int do_hole(void)
+{
+	kit_store32(HOLE, 0x12345678);
+	return kit_load32(HOLE) != 0xffffffff;
+}
+
+static int do_ports(void)
+{
+	return kit_inb(0x2345) != 0xff;
+}
+
+static int do_storm(void)
+{
+	for (;;)
+		kit_ready();
+}
+
+static const struct {
+	const char *name;
+	int (*run)(void);
+} ways[] = {
+	{"power", do_power},
+	{"return", do_return},
+	{"triple-fault", do_triple_fault},
+	{"halt", do_halt},
+	{"ud", do_ud},
+	{"pf", do_pf},
+	{"gp", do_gp},
+	{"de", do_de},
+	{"ring0-ud", do_ring0_ud},
+	{"reset-port", do_reset_port},
+	{"reset-cf9", do_reset_cf9},
+	{"spin", do_spin},
+	{"wait", do_wait},
+	{"hole", do_hole},
+	{"ports", do_ports},
+	{"storm", do_storm},
+};
+
+int kit_main(void)
+{
+	char how[32] = "";
+
+	kit_option("how", how, sizeof(how));
+	kit_printf("fault: %s\n", how);
+	kit_ready();
+	for (unsigned i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+		size_t len = strlen(ways[i].name) + 1;
+
+		if (memcmp(how, ways[i].name, len) == 0)
+			return ways[i].run();
+	}
+	return 2;
+}

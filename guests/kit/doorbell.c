@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* doorbell.c - ready, sleep, power off and identity; see doorbell.h. */
+#include "kit.h"
+
+#define IDENTITY_PAGE ((const volatile struct identity *)IDENTITY)
+#define SPINS         1000
+
+/* Set by kit_doorbell_init() and at a restore. */
+static bool have_identity;
+static u32 generation_seen;
+
+/* Called once by kit_start(). */
+void kit_doorbell_init(void);
+void kit_doorbell_init(void)
+{
+	have_identity = kit_load32(IDENTITY) == IDENTITY_MAGIC_LO &&
+			kit_load32(IDENTITY + 4) == IDENTITY_MAGIC_HI;
+	generation_seen = kit_generation();
+}
+
+const volatile struct identity *kit_identity(void)
+{
+	return have_identity ? IDENTITY_PAGE : NULL;
+}
+
+uint32_t kit_generation(void)
+{
+	return have_identity ? IDENTITY_PAGE->generation : 0;
+}
+
+uint64_t kit_random_word(void)
+{
+	u64 word = 0;
+
+	for (unsigned i = 0; have_identity && i < 8; i++)
+		word |= (u64)IDENTITY_PAGE->random[i] << (8 * i);
+	return word;
+}
+
+void kit_ready(void)
+{
+	kit_store32(DOORBELL + DOORBELL_READY, READY_VALUE);
+}
+
+bool kit_check_generation(void)
+{
+	u32 now = kit_generation();
+
+	if (now == generation_seen)
+		return false;
+	kit_ready();
+	generation_seen = now;
+	return true;
+}
+
+void kit_wait(uint64_t ns)
+{
+	if (kit_check_generation())
+		return;
+	if (have_identity) {
+		kit_store64(DOORBELL + DOORBELL_WAIT, ns);
+		kit_check_generation();
+		return;
+	}
+	for (unsigned i = 0; i < SPINS; i++)
+		kit_pause();
+}
+
+/* No IDT and then an exception: the one way off that every machine has. */
+static void triple_fault(u64 arg, struct ring0_frame *frame)
+{
+	static const u8 none[10]; /* limit and base */
+
+	(void)arg;
+	(void)frame;
+	__asm__ volatile("lidt %0; ud2" : : "m"(none));
+}
+
+_Noreturn void kit_power(unsigned status)
+{
+	if (have_identity) {
+		kit_store32(DOORBELL + DOORBELL_POWER, status);
+	} else {
+		kit_outb(DEBUG_EXIT_PORT, (u8)status);
+		kit_ring0(triple_fault, 0);
+	}
+	for (;;)
+		kit_pause();
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * bus.c - what answers at addresses that are not RAM: the doorbell page, the virtio-mmio windows,
+ * and, with --console, one 16550. Everything else reads as all ones and is counted.
+ *
+ * Runs on vCPU threads. The doorbell (stores; loads give 0):
+ *   0x00 ready  4 bytes, 123: the guest is ready
+ *   0x04 power  4 bytes: end the VM with this exit status
+ *   0x08 wait   8 bytes: sleep until a device interrupt, or so many nanoseconds
+ */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "monitor/base/log.h"
+#include "monitor/machine_int.h"
+
+#define DOORBELL_READY 0x00u
+#define DOORBELL_POWER 0x04u
+#define DOORBELL_WAIT  0x08u
+#define READY_VALUE    123u
+
+/*
+ * Passes the first ready on from here, not from the loop: whoever waits for it measures how long a
+ * start takes, and waking another thread would add to that. The message fits in a pipe's buffer.
+ */
+static void ready(struct machine *m)
+{
+	char line[160];
+	int n;
+
+	if (__atomic_exchange_n(&m->ready_rung, 1, __ATOMIC_ACQ_REL))
+		return;
+	m->time.ready_ns = since_start_ns();
+	if (m->notify_fd >= 0) {
+		n = m->notify_json
+			? snprintf(line, sizeof(line),
+				  "{\"event\": \"ready\", \"id\": \"%s\", \"us\": %llu}\n", m->spec.id,
+				  (unsigned long long)(m->time.ready_ns / 1000))
+			: snprintf(line, sizeof(line), "ready %llu\n",
+				  (unsigned long long)m->time.ready_ns);
+		if (write(m->notify_fd, line, (size_t)n) != n)
+			log_line("nobody listened when the guest became ready");
+	}
+	machine_post(m, EVENT_READY);
+}
+
+static void doorbell(struct machine *m, struct vcpu *v, u64 off, const u8 *data, unsigned len)
+{
+	u64 value = 0;
+
+	memcpy(&value, data, len); /* the guest and this host are both little-endian x86 */
+	if (off == DOORBELL_READY && len == 4 && value == READY_VALUE)
+		ready(m);
+	else if (off == DOORBELL_POWER && len == 4)
+		vcpu_power_off(v, (int)(value & 0xff));
+	else if (off == DOORBELL_WAIT && (len == 8 || len == 4))
+		vcpu_wait(v, value);
+	else
+		__atomic_fetch_add(&m->unmapped, 1, __ATOMIC_RELAXED);
+}
+
+void bus_mmio(void *ctx, struct vcpu *v, u64 gpa, u8 *data, unsigned len, bool write)
+{
+	struct machine *m = ctx;
+	u64 off = gpa - DOORBELL_GPA;
+
+	if (off < MEM_PAGE) {
+		if (write)
+			doorbell(m, v, off, data, len);
+		else
+			memset(data, 0, len);
+		return;
+	}
+	off = gpa - VIRTIO_GPA;
+	if (off / VIRTIO_MMIO_WINDOW < m->device_count) {
+		struct virtio_dev *d = m->slot[off / VIRTIO_MMIO_WINDOW].dev;
+
+		if (write)
+			virtio_mmio_write(d, off % VIRTIO_MMIO_WINDOW, data, len);
+		else
+			virtio_mmio_read(d, off % VIRTIO_MMIO_WINDOW, data, len);
+		return;
+	}
+	__atomic_fetch_add(&m->unmapped, 1, __ATOMIC_RELAXED);
+}
+
+void bus_pio(void *ctx, struct vcpu *v, u16 port, u8 *data, unsigned len, bool write)
+{
+	struct machine *m = ctx;
+
+	if (m->serial && port >= SERIAL_PORT && port < SERIAL_PORT + SERIAL_PORTS) {
+		if (len == 1 && write)
+			serial_write(m->serial, (u16)(port - SERIAL_PORT), *data);
+		else if (len == 1)
+			*data = serial_read(m->serial, (u16)(port - SERIAL_PORT));
+		return;
+	}
+	__atomic_fetch_add(&m->unmapped, 1, __ATOMIC_RELAXED);
+}

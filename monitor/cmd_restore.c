@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_restore.c - kelvin restore: bring a snapshot back, once or many times. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "monitor/vm_opts.h"
+
+#define COUNT_MAX 10000u
+
+enum { OPT_COUNT = OPT_OWN };
+
+static const struct opt_spec opts[] = {
+	{"count", "N", "make N clones, named ID-0 to ID-(N-1); implies --detach", OPT_COUNT},
+	VM_OPTS,
+};
+
+static const struct opt_parser page = {
+	.usage = "restore [options] DIR",
+	.summary = "Starts a VM from the snapshot DIR. Its memory is mapped copy-on-write, so clones\n"
+		   "share the page cache and DIR is never written. Each clone gets a new\n"
+		   "generation, id and randomness before its first instruction. Exit statuses are\n"
+		   "those of kelvin run.",
+	.examples = "  kelvin restore /var/snap/echo\n"
+		    "  kelvin restore --detach --wait-ready --id web2 /var/snap/echo\n"
+		    "  kelvin restore --count 100 --wait-ready /var/snap/echo\n",
+	.opts = opts,
+	.opt_count = ARRAY_SIZE(opts),
+};
+
+int cmd_restore(int argc, char **argv)
+{
+	static struct launch l;
+	struct opt_parser p = page;
+	struct snap *s;
+	const char *arg;
+	struct err e;
+	u64 v;
+	int id, r;
+
+	l.count = 1;
+	l.spec.vsock_wait_ms = VSOCK_WAIT_UNSET;
+	opt_begin(&p, argc, argv);
+	while ((id = opt_next(&p, &arg)) > 0) {
+		if (id != OPT_COUNT) {
+			r = vm_opt(&p, &l, id, arg);
+			if (r)
+				return r;
+			continue;
+		}
+		if (parse_uint(arg, 1, COUNT_MAX, &v, &e))
+			return usage_error(&p, "--count: %s", e.msg);
+		l.count = (unsigned)v;
+		l.detach = true;
+	}
+	if (id < 0)
+		return 2;
+	if (argc - optind != 1)
+		return usage_error(&p, argc == optind ? "which snapshot?" : "one snapshot, please");
+	if (l.count > 1 && l.spec.vsock_path[0])
+		return usage_error(&p, "--vsock path= names one socket, but --count makes many VMs");
+	r = vm_opts_finish(&p, &l);
+	if (r)
+		return r;
+	if (snap_open(&s, argv[optind], &e))
+		return fail(&e);
+	if (spec_from_snapshot(&l.spec, s, &e)) {
+		err_wrap(&e, "snapshot %s", argv[optind]);
+		return fail(&e);
+	}
+	if (!realpath(argv[optind], l.spec.snapshot))
+		snprintf(l.spec.snapshot, sizeof(l.spec.snapshot), "%s", argv[optind]);
+	l.snap = s;
+	return launch(&l);
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_run.c - kelvin run: boot a kernel or unikernel. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "monitor/vm_opts.h"
+
+enum { OPT_MEMORY = OPT_OWN, OPT_CPUS, OPT_INITRD, OPT_CONSOLE, OPT_BOOT, OPT_MEMFD };
+
+static const struct opt_spec opts[] = {
+	{"memory", "SIZE", "guest RAM (default 128M)", OPT_MEMORY},
+	{"cpus", "N", "vCPUs, 1 to 32 (default 1)", OPT_CPUS},
+	{"initrd", "FILE", "initial RAM disk", OPT_INITRD},
+	{"console", NULL, "a serial console at port 0x3f8 on stdin and stdout", OPT_CONSOLE},
+	{"boot", "auto|pvh|linux64", "boot protocol (default auto: PVH if the kernel has its note)",
+		OPT_BOOT},
+	{"memfd", NULL, "keep guest RAM in a memfd, so that other processes can map it", OPT_MEMFD},
+	VM_OPTS,
+};
+
+static const struct opt_parser page = {
+	.usage = "run [options] KERNEL [-- command line for the guest]",
+	.summary = "Boots KERNEL (ELF64) in a VM of its own. In the foreground it ends with the\n"
+		   "guest's exit status: 0 to 127 are the guest's; 192 timeout, 193 triple fault,\n"
+		   "194 halted for ever, 195 KVM internal error, 196 entry refused, 197 unknown\n"
+		   "exit, 198 KVM_RUN failed, 137 killed, 128+n ended by signal n.",
+	.examples = "  kelvin run hello.elf -- status=3\n"
+		    "  kelvin run --detach --wait-ready --id web echo.elf\n"
+		    "  kelvin run --console --memory 256M --timeout 5s hello.elf\n",
+	.opts = opts,
+	.opt_count = ARRAY_SIZE(opts),
+};
+
+static int copy_path(const struct opt_parser *p, char *out, const char *path, const char *what)
+{
+	char *full = realpath(path, NULL);
+
+	/* A missing file is reported when it is opened, by the name the operator typed. */
+	if (strlen(full ? full : path) >= PATH_MAX) {
+		free(full);
+		return usage_error(p, "the path of the %s is too long", what);
+	}
+	snprintf(out, PATH_MAX, "%s", full ? full : path);
+	free(full);
+	return 0;
+}
+
+static int own_opt(const struct opt_parser *p, struct launch *l, int id, const char *arg)
+{
+	struct err e;
+	u64 v;
+
+	switch (id) {
+	case OPT_MEMORY:
+		if (parse_size(arg, &l->spec.memory, &e))
+			return usage_error(p, "--memory: %s", e.msg);
+		return 0;
+	case OPT_CPUS:
+		if (parse_uint(arg, 1, VCPU_MAX, &v, &e))
+			return usage_error(p, "--cpus: %s", e.msg);
+		l->spec.vcpus = (unsigned)v;
+		return 0;
+	case OPT_INITRD: return copy_path(p, l->spec.initrd, arg, "initrd");
+	case OPT_CONSOLE: l->spec.console = true; return 0;
+	case OPT_MEMFD: l->spec.memfd = true; return 0;
+	case OPT_BOOT:
+		if (strcmp(arg, "auto") == 0)
+			l->spec.boot = BOOT_CHOOSE;
+		else if (strcmp(arg, "pvh") == 0)
+			l->spec.boot = BOOT_BY_PVH;
+		else if (strcmp(arg, "linux64") == 0)
+			l->spec.boot = BOOT_BY_LINUX64;
+		else
+			return usage_error(p, "--boot: auto, pvh or linux64, not \"%s\"", arg);
+		return 0;
+	default: return vm_opt(p, l, id, arg);
+	}
+}
+
+/* The words after KERNEL, joined by blanks; one "--" in front of them is ours. */
+static int guest_words(const struct opt_parser *p, struct launch *l, int argc, char **argv)
+{
+	char *line = l->spec.cmdline;
+	size_t cap = sizeof(l->spec.cmdline), n = 0;
+
+	for (int i = 0; i < argc; i++) {
+		size_t len = strlen(argv[i]);
+
+		if (n + len + 2 > cap)
+			return usage_error(p, "the guest's command line is longer than %zu bytes",
+				cap - 1);
+		n += (size_t)snprintf(line + n, cap - n, "%s%s", n ? " " : "", argv[i]);
+	}
+	return 0;
+}
+
+int cmd_run(int argc, char **argv)
+{
+	static struct launch l;
+	struct opt_parser p = page;
+	const char *arg;
+	int id, r;
+
+	l.count = 1;
+	l.spec.memory = 128u << 20;
+	l.spec.vcpus = 1;
+	l.spec.vsock_cid = 3;
+	l.spec.vsock_wait_ms = 1000;
+	opt_begin(&p, argc, argv);
+	while ((id = opt_next(&p, &arg)) > 0) {
+		r = own_opt(&p, &l, id, arg);
+		if (r)
+			return r;
+	}
+	if (id < 0)
+		return 2;
+	argc -= optind;
+	argv += optind;
+	if (argc < 1)
+		return usage_error(&p, "which kernel?");
+	r = copy_path(&p, l.spec.kernel, argv[0], "kernel");
+	if (r)
+		return r;
+	argc--;
+	argv++;
+	if (argc && strcmp(argv[0], "--") != 0)
+		return usage_error(&p, "unexpected \"%s\": words for the guest come after --",
+			argv[0]);
+	if (argc)
+		r = guest_words(&p, &l, argc - 1, argv + 1);
+	if (!r)
+		r = vm_opts_finish(&p, &l);
+	return r ? r : launch(&l);
+}

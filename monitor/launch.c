@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* launch.c - see launch.h */
+#include "monitor/launch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "jailer/jailer.h"
+#include "monitor/base/cleanup.h"
+#include "monitor/verb.h"
+
+/* One detached VM, as its parent sees it. */
+struct child {
+	char id[VM_ID_MAX + 1];
+	pid_t pid;
+	int fd;         /* read end of its pipe, or -1 */
+	char text[768]; /* what it said so far */
+	size_t len;
+	bool started, ready, failed;
+	u64 ready_ns; /* since our main() */
+};
+
+void random_id(char *out, size_t cap)
+{
+	u32 r;
+
+	while (getrandom(&r, sizeof(r), 0) != sizeof(r))
+		;
+	snprintf(out, cap, "k%08x", r);
+}
+
+/* Builds and runs one VM in this process. Reports through @notify_fd; returns the exit status. */
+static int be_the_vm(struct launch *l, int notify_fd, bool notify_json)
+{
+	struct machine *m = NULL;
+	struct err e;
+	int status;
+
+	if (jail_harden(&e) || machine_create(&m, &l->spec, l->snap, notify_fd, notify_json, &e)) {
+		if (l->detach)
+			dprintf(notify_fd, "error %s\n", e.msg);
+		else
+			fail(&e);
+		return 1;
+	}
+	if (l->detach)
+		dprintf(notify_fd, "started\n");
+	else if (notify_json)
+		dprintf(notify_fd, "{\"event\": \"started\", \"id\": \"%s\", \"pid\": %d}\n",
+			l->spec.id, getpid());
+	if (machine_run(m, &e)) {
+		fail(&e);
+		machine_destroy(&m);
+		return 1;
+	}
+	status = machine_finish(m);
+	fflush(NULL);
+	/* Closing a VM takes KVM 12 to 30 ms; ending the process does it without anybody waiting
+	 * who did not ask for this process's end. */
+	_exit(status);
+}
+
+static int spawn_child(struct launch *l, struct child *c, struct err *e)
+{
+	int fds[2], null_fd;
+
+	if (pipe2(fds, O_CLOEXEC))
+		return err_sys(e, errno, "cannot make a pipe");
+	c->pid = fork();
+	if (c->pid < 0) {
+		close(fds[0]);
+		close(fds[1]);
+		return err_sys(e, errno, "cannot start a process for the VM");
+	}
+	if (c->pid == 0) {
+		close(fds[0]);
+		setsid();
+		null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+		if (null_fd >= 0) {
+			dup2(null_fd, STDIN_FILENO);
+			dup2(null_fd, STDOUT_FILENO);
+			dup2(null_fd, STDERR_FILENO);
+			close(null_fd);
+		}
+		snprintf(l->spec.id, sizeof(l->spec.id), "%s", c->id);
+		_exit(be_the_vm(l, fds[1], false));
+	}
+	close(fds[1]);
+	c->fd = fds[0];
+	return 0;
+}
+
+/* Takes the next message of a child. The pipe's end without an error means it died. */
+static void hear(struct child *c)
+{
+	ssize_t n = read(c->fd, c->text + c->len, sizeof(c->text) - 1 - c->len);
+	char *eol;
+
+	if (n <= 0) {
+		if (!c->started && !c->failed) {
+			snprintf(c->text, sizeof(c->text), "its process died while it started");
+			c->failed = true;
+		}
+		fd_close(&c->fd);
+		return;
+	}
+	c->len += (size_t)n;
+	c->text[c->len] = 0;
+	while ((eol = strchr(c->text, '\n'))) {
+		*eol = 0;
+		if (strncmp(c->text, "error ", 6) == 0) {
+			memmove(c->text, c->text + 6, strlen(c->text + 6) + 1);
+			c->failed = true;
+			fd_close(&c->fd);
+			return;
+		}
+		c->started |= strcmp(c->text, "started") == 0;
+		if (strncmp(c->text, "ready", 5) == 0) {
+			c->ready = true;
+			c->ready_ns = since_start_ns();
+		}
+		c->len -= (size_t)(eol + 1 - c->text);
+		memmove(c->text, eol + 1, c->len + 1);
+	}
+}
+
+static bool settled(const struct launch *l, const struct child *c)
+{
+	return c->failed || c->fd < 0 || (l->wait_ready ? c->ready : c->started);
+}
+
+/* Hears all children until each is settled or the time is up. */
+static void wait_for_children(const struct launch *l, struct child *c, unsigned n)
+{
+	struct pollfd *pfd = calloc(n, sizeof(*pfd));
+	u64 deadline = since_start_ns() + (l->ready_timeout_ns ? l->ready_timeout_ns : 30000000000u);
+
+	must(pfd);
+	for (;;) {
+		u64 now = since_start_ns();
+		unsigned waiting = 0;
+
+		for (unsigned i = 0; i < n; i++) {
+			pfd[i] = (struct pollfd){.fd = settled(l, &c[i]) ? -1 : c[i].fd,
+				.events = POLLIN};
+			waiting += pfd[i].fd >= 0;
+		}
+		if (!waiting || now >= deadline)
+			break;
+		if (poll(pfd, n, (int)((deadline - now) / 1000000) + 1) < 0 && errno != EINTR)
+			break;
+		for (unsigned i = 0; i < n; i++)
+			if (pfd[i].fd >= 0 && pfd[i].revents)
+				hear(&c[i]);
+	}
+	free(pfd);
+}
+
+/* A VM that did not get ready in time is ended: nothing is left behind by a failed command. */
+static void end_child(struct child *c)
+{
+	kill(c->pid, SIGTERM);
+	waitpid(c->pid, NULL, 0);
+}
+
+static int report(const struct launch *l, struct child *c)
+{
+	char us[32];
+
+	if (!c->failed && l->wait_ready && !c->ready) {
+		snprintf(c->text, sizeof(c->text), c->fd < 0 ? "the guest ended before it was ready"
+							     : "the guest was not ready in time");
+		if (c->fd >= 0)
+			end_child(c);
+		c->failed = true;
+	}
+	if (c->failed) {
+		if (l->count > 1)
+			fprintf(stderr, "kelvin: %s: %s\n", c->id, c->text);
+		else
+			fprintf(stderr, "kelvin: %s\n", c->text);
+		return 1;
+	}
+	if (l->json) {
+		printf("{\"id\": \"%s\", \"pid\": %d", c->id, c->pid);
+		if (c->ready)
+			printf(", \"ready_us\": %llu", (unsigned long long)(c->ready_ns / 1000));
+		printf("}\n");
+	} else if (c->ready) {
+		printf("%s  ready in %s\n", c->id, show_ns(c->ready_ns, us, sizeof(us)));
+	} else {
+		printf("%s\n", c->id);
+	}
+	return 0;
+}
+
+static int by_time(const void *a, const void *b)
+{
+	u64 x = *(const u64 *)a, y = *(const u64 *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static void summary(const struct child *c, unsigned n, u64 begun_ns)
+{
+	u64 *ns = calloc(n, sizeof(*ns));
+	char a[32], b[32], d[32];
+	unsigned k = 0;
+
+	must(ns);
+	for (unsigned i = 0; i < n; i++)
+		if (c[i].ready)
+			ns[k++] = c[i].ready_ns;
+	if (k) {
+		qsort(ns, k, sizeof(*ns), by_time);
+		fprintf(stderr, "%u of %u ready: first %s, median %s, all %s\n", k, n,
+			show_ns(ns[0] - begun_ns, a, sizeof(a)),
+			show_ns(ns[k / 2] - begun_ns, b, sizeof(b)),
+			show_ns(ns[k - 1] - begun_ns, d, sizeof(d)));
+	}
+	free(ns);
+}
+
+static int launch_detached(struct launch *l)
+{
+	struct child *c = calloc(l->count, sizeof(*c));
+	u64 begun_ns = since_start_ns();
+	unsigned made = 0;
+	struct err e;
+	int status = 0;
+
+	must(c);
+	for (; made < l->count; made++) {
+		if (l->count == 1)
+			snprintf(c[made].id, sizeof(c[made].id), "%s", l->spec.id);
+		else
+			snprintf(c[made].id, sizeof(c[made].id), "%.56s-%u", l->spec.id, made);
+		if (spawn_child(l, &c[made], &e)) {
+			status = fail(&e);
+			break;
+		}
+	}
+	wait_for_children(l, c, made);
+	for (unsigned i = 0; i < made; i++)
+		status |= report(l, &c[i]);
+	if (l->count > 1 && l->wait_ready && !l->json)
+		summary(c, made, begun_ns);
+	free(c);
+	return status;
+}
+
+int launch(struct launch *l)
+{
+	if (l->count > 1)
+		l->detach = true;
+	l->spec.detach = l->detach;
+	if (l->detach)
+		return launch_detached(l);
+	return be_the_vm(l, l->json ? STDOUT_FILENO : -1, l->json);
+}

@@ -1,0 +1,589 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * machine.c - put a machine together, run its event loop, take it apart.
+ *
+ * The order is the one KVM charges least for (see vcpu/vm.h) and the one in which a mistake of the
+ * operator costs nothing: paths and sockets first, then RAM and kernel, then KVM. Descriptors are all
+ * open before the first thread starts, because a descriptor table that grows under two threads
+ * waits for an RCU grace period.
+ *
+ * The loop thread owns everything but guest memory. Other threads reach it through machine_post().
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "monitor/base/cleanup.h"
+#include "monitor/base/log.h"
+#include "monitor/machine_int.h"
+#include "virtio/vsock.h"
+
+#define RING_ENTRIES  256u
+#define FD_TABLE      2048u      /* 1023 vsock connections, API, devices */
+#define PROBE_MIN_NS  100000000u /* the halt probe: from 0.1 s ... */
+#define PROBE_MAX_NS  2000000000u /* ... to 2 s apart, and not at all while the guest is idle */
+#define CONSOLE_LIMIT (1u << 20) /* bytes of console output kept for a detached VM */
+
+u64 clock_ns(int clock)
+{
+	struct timespec ts;
+
+	clock_gettime(clock, &ts);
+	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
+}
+
+u64 since_start_ns(void)
+{
+	static u64 begin;
+
+	if (!begin)
+		begin = clock_ns(CLOCK_MONOTONIC);
+	return clock_ns(CLOCK_MONOTONIC) - begin;
+}
+
+const char *machine_id(const struct machine *m)
+{
+	return m->spec.id;
+}
+
+enum life_state machine_state(const struct machine *m)
+{
+	return m->life;
+}
+
+struct ring *machine_ring(const struct machine *m)
+{
+	return m->ring;
+}
+
+void machine_post(struct machine *m, u32 event)
+{
+	u64 one = 1;
+
+	__atomic_fetch_or(&m->events, event, __ATOMIC_RELEASE);
+	must(write(m->event_fd, &one, sizeof(one)) == sizeof(one));
+}
+
+/* ---- what vCPU threads call ---- */
+
+static void on_parked(void *ctx)
+{
+	machine_post(ctx, EVENT_PARKED);
+}
+
+static void on_ended(void *ctx, const struct end_report *r)
+{
+	struct machine *m = ctx;
+
+	m->end = *r;
+	machine_post(m, EVENT_ENDED);
+}
+
+static const struct vm_ops vm_ops = {
+	.mmio = bus_mmio,
+	.pio = bus_pio,
+	.parked = on_parked,
+	.ended = on_ended,
+};
+
+static void on_irq(void *ctx, unsigned line)
+{
+	struct machine *m = ctx;
+
+	vm_irq(m->vm, line);
+}
+
+static void on_serial_irq(void *ctx)
+{
+	on_irq(ctx, SERIAL_GSI);
+}
+
+static void on_serial_output(void *ctx)
+{
+	machine_post(ctx, EVENT_SERIAL);
+}
+
+/* ---- the loop's own operations ---- */
+
+static void arm_probe(struct machine *m, u64 ns)
+{
+	if (m->probe_op.busy || m->life != LIFE_RUNNING)
+		return;
+	m->probe_ns = ns;
+	ring_timeout(m->ring, &m->probe_op, &m->probe_ts, ns);
+}
+
+/* Finds guests that halted for ever. Not asked again while the guest is merely idle. */
+static void on_probe(struct ring_op *op, int res)
+{
+	struct machine *m = container_of(op, struct machine, probe_op);
+	u64 next = m->probe_ns * 2 < PROBE_MAX_NS ? m->probe_ns * 2 : PROBE_MAX_NS;
+
+	if (res == -ECANCELED || m->life != LIFE_RUNNING || m->pausing)
+		return;
+	switch (vm_probe_halt(m->vm)) {
+	case VM_PROBE_BUSY: arm_probe(m, next); break;
+	case VM_PROBE_PROBING: arm_probe(m, PROBE_MIN_NS); break;
+	case VM_PROBE_IDLE: break;
+	}
+}
+
+static void on_kick(struct ring_op *op, int res)
+{
+	struct device_slot *slot = container_of(op, struct device_slot, kick);
+
+	if (res == -ECANCELED)
+		return;
+	ring_read(slot->machine->ring, op, slot->dev->kick_fd, &slot->kick_count,
+		sizeof(slot->kick_count));
+	virtio_process(slot->dev);
+	arm_probe(slot->machine, PROBE_MAX_NS);
+}
+
+static void on_timeout(struct ring_op *op, int res)
+{
+	struct machine *m = container_of(op, struct machine, timeout_op);
+
+	if (res == -ETIME)
+		life_stop(m, STOP_TIMEOUT);
+}
+
+static void on_signal(struct ring_op *op, int res)
+{
+	struct machine *m = container_of(op, struct machine, signal_op);
+	struct signalfd_siginfo info;
+
+	if (res != (int)sizeof(info))
+		return;
+	memcpy(&info, m->signal_info, sizeof(info));
+	m->stop_signal = (int)info.ssi_signo;
+	log_line("signal %d from process %u", m->stop_signal, info.ssi_pid);
+	life_stop(m, STOP_SIGNAL);
+	ring_read(m->ring, op, m->signal_fd, m->signal_info, sizeof(m->signal_info));
+}
+
+static void log_end(const struct machine *m)
+{
+	char text[512], *line, *save = NULL;
+	char regs[sizeof(m->end.regs)];
+
+	life_describe_end(m, text, sizeof(text));
+	log_line("ended: %s", text);
+	memcpy(regs, m->end.regs, sizeof(regs));
+	for (line = strtok_r(regs, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+		log_line("  %s", line);
+}
+
+static void on_event(struct ring_op *op, int res)
+{
+	struct machine *m = container_of(op, struct machine, event_op);
+	u32 events = __atomic_exchange_n(&m->events, 0, __ATOMIC_ACQUIRE);
+
+	if (res == -ECANCELED)
+		return;
+	ring_read(m->ring, op, m->event_fd, &m->event_count, sizeof(m->event_count));
+	if (events & EVENT_READY)
+		log_line("ready after %llu us", (unsigned long long)(m->time.ready_ns / 1000));
+	if (events & EVENT_SERIAL)
+		serial_flush(m->serial);
+	if (events & EVENT_PARKED)
+		life_parked(m);
+	if (events & EVENT_JOB)
+		save_job_finished(m);
+	if ((events & EVENT_ENDED) && m->life != LIFE_STOPPED) {
+		life_set(m, LIFE_STOPPED);
+		life_fail_waiters(m, "the VM has ended");
+		log_end(m);
+		m->over = true;
+	}
+}
+
+/* ---- assembly ---- */
+
+/*
+ * Room for all descriptors this VM can ever have, while there is one thread: growing the table
+ * later, with vCPU threads running, costs 12 to 24 ms of waiting for RCU.
+ */
+static int presize_fd_table(struct err *e)
+{
+	struct rlimit lim;
+	int fd;
+
+	if (getrlimit(RLIMIT_NOFILE, &lim))
+		return err_sys(e, errno, "cannot read the limit on open files");
+	if (lim.rlim_cur < FD_TABLE) {
+		lim.rlim_cur = lim.rlim_max < FD_TABLE ? lim.rlim_max : FD_TABLE;
+		if (setrlimit(RLIMIT_NOFILE, &lim))
+			return err_sys(e, errno, "cannot raise the limit on open files");
+	}
+	fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, (int)(lim.rlim_cur < FD_TABLE ? lim.rlim_cur
+										: FD_TABLE) -
+							  1);
+	if (fd >= 0)
+		close(fd);
+	return 0; /* with stdin closed the table just grows later */
+}
+
+/* Signals arrive as bytes to read: no handler, so no lock a handler could wait for. */
+static int take_signals(struct machine *m, struct err *e)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGQUIT);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
+	m->signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
+	return m->signal_fd < 0 ? err_sys(e, errno, "cannot take signals") : 0;
+}
+
+static int add_device(struct machine *m, struct virtio_dev *d, struct err *e)
+{
+	struct device_slot *slot = &m->slot[m->device_count];
+	u64 window_gpa = VIRTIO_GPA + m->device_count * (u64)VIRTIO_MMIO_WINDOW;
+
+	must(m->device_count < DEVICES_MAX);
+	slot->machine = m;
+	slot->dev = d;
+	slot->kick.done = on_kick;
+	m->device_count++;
+	return vm_add_device(m->vm, window_gpa + VIRTIO_MMIO_NOTIFY, d->kick_fd,
+		VIRTIO_GSI + m->device_count - 1, e);
+}
+
+static int add_vsock(struct machine *m, struct err *e)
+{
+	struct vsock_config cfg = {
+		.cid = m->spec.vsock_cid,
+		.path = m->spec.vsock_path,
+		.listen_fd = m->dir.vsock_fd,
+		.wait_ms = m->spec.vsock_wait_ms,
+	};
+	struct virtio_irq irq = {.raise = on_irq, .ctx = m, .line = VIRTIO_GSI + m->device_count};
+	struct virtio_dev *d;
+	int r = vsock_create(&d, &cfg, m->ring, m->mem, irq, e);
+
+	if (r)
+		return r;
+	m->dir.vsock_fd = -1;
+	return add_device(m, d, e);
+}
+
+static int add_serial(struct machine *m, struct err *e)
+{
+	struct serial_host host = {
+		.out_fd = STDOUT_FILENO,
+		.in_fd = m->spec.detach ? -1 : STDIN_FILENO,
+		.wake = on_serial_output,
+		.raise = on_serial_irq,
+		.ctx = m,
+	};
+
+	if (!m->spec.console)
+		return 0;
+	if (m->spec.detach) {
+		host.out_fd = openat(m->dir.dir_fd, "console",
+			O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+		host.out_limit = CONSOLE_LIMIT;
+		if (host.out_fd < 0)
+			return err_sys(e, errno, "cannot make %s/console", m->dir.path);
+	}
+	return serial_create(&m->serial, &host, m->ring, e);
+}
+
+static int add_devices(struct machine *m, struct err *e)
+{
+	int r = ring_create(&m->ring, RING_ENTRIES, e);
+
+	if (!r)
+		r = add_vsock(m, e);
+	if (!r)
+		r = add_serial(m, e);
+	if (!r)
+		r = api_create(&m->api, m, m->dir.api_fd, e);
+	if (!r)
+		m->dir.api_fd = -1;
+	return r;
+}
+
+/* The words a guest without ACPI finds its devices by, before any "--" of a Linux command line. */
+static int announce_devices(struct machine_spec *spec, unsigned count, struct err *e)
+{
+	char *user_end = strstr(spec->cmdline, " -- ");
+	char tail[CMDLINE_MAX] = "";
+	size_t n;
+
+	if (user_end) {
+		snprintf(tail, sizeof(tail), "%s", user_end);
+		*user_end = 0;
+	}
+	n = strlen(spec->cmdline);
+	for (unsigned i = 0; i < count; i++) {
+		int k = snprintf(spec->cmdline + n, sizeof(spec->cmdline) - n,
+			"%svirtio_mmio.device=4K@0x%llx:%u", n ? " " : "",
+			(unsigned long long)(VIRTIO_GPA + i * (u64)VIRTIO_MMIO_WINDOW),
+			VIRTIO_GSI + i);
+
+		n += (size_t)k;
+		if (n + strlen(tail) >= sizeof(spec->cmdline))
+			return err_set(e, -E2BIG, "the command line is longer than %u bytes",
+				CMDLINE_MAX - 1);
+	}
+	snprintf(spec->cmdline + n, sizeof(spec->cmdline) - n, "%s", tail);
+	return 0;
+}
+
+static int open_input(int *ret, const char *path, const char *what, struct err *e)
+{
+	*ret = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	return *ret < 0 ? err_sys(e, errno, "cannot open the %s %s", what, path) : 0;
+}
+
+/* RAM with a kernel in it. */
+static int load_kernel(struct machine *m, struct boot_regs *regs, struct err *e)
+{
+	_cleanup_fd_ int kernel_fd = -1, initrd_fd = -1;
+	struct kernel_info info;
+	struct load_request req;
+	int r = open_input(&kernel_fd, m->spec.kernel, "kernel", e);
+
+	if (!r && m->spec.initrd[0])
+		r = open_input(&initrd_fd, m->spec.initrd, "initrd", e);
+	if (!r)
+		r = announce_devices(&m->spec, 1, e);
+	if (!r)
+		r = mem_create(&m->mem, m->spec.memory, m->spec.memfd ? MEM_MEMFD : MEM_ANON, e);
+	if (r)
+		return r;
+	req = (struct load_request){
+		.kernel_fd = kernel_fd,
+		.kernel_path = m->spec.kernel,
+		.initrd_fd = initrd_fd,
+		.initrd_path = m->spec.initrd,
+		.cmdline = m->spec.cmdline,
+		.boot = m->spec.boot,
+	};
+	r = kernel_load(m->mem, &req, regs, &info, e);
+	if (!r)
+		identity_boot(m);
+	return r;
+}
+
+static int load_section(const struct snap *s, const char *tag, const struct snap_section **ret,
+	struct err *e)
+{
+	int r = snap_find(s, tag, ret, e);
+
+	if (!r && (*ret)->version != SNAP_VERSION)
+		return err_set(e, -EINVAL, "section %s at offset %llu: version %u, known is %u", tag,
+			(unsigned long long)(*ret)->offset, (*ret)->version, SNAP_VERSION);
+	return r;
+}
+
+static int load_state(struct machine *m, const struct snap *s, struct err *e)
+{
+	const struct snap_section *sec;
+	char tag[64];
+	int r = load_section(s, "vm", &sec, e);
+
+	if (!r)
+		r = vm_load(m->vm, sec->data, sec->len, e);
+	for (unsigned i = 0; i < m->spec.vcpus && !r; i++) {
+		snprintf(tag, sizeof(tag), "vcpu%u", i);
+		r = load_section(s, tag, &sec, e);
+		if (!r && vcpu_load(m->vm, i, sec->data, sec->len, e))
+			r = err_wrap(e, "section %s", tag);
+	}
+	for (unsigned i = 0; i < m->device_count && !r; i++) {
+		snprintf(tag, sizeof(tag), "virtio.%s", m->slot[i].dev->ops->name);
+		r = load_section(s, tag, &sec, e);
+		if (!r && virtio_load(m->slot[i].dev, sec->data, sec->len, e))
+			r = err_wrap(e, "section %s", tag);
+	}
+	if (m->serial && !r) {
+		r = load_section(s, "serial", &sec, e);
+		if (!r)
+			r = serial_load(m->serial, sec->data, sec->len, e);
+	}
+	return r;
+}
+
+static int build(struct machine *m, const struct snap *snap, struct err *e)
+{
+	struct boot_regs regs;
+	int r = presize_fd_table(e);
+
+	if (!r)
+		r = take_signals(m, e);
+	if (!r) {
+		m->event_fd = eventfd(0, EFD_CLOEXEC);
+		if (m->event_fd < 0)
+			r = err_sys(e, errno, "cannot make an eventfd");
+	}
+	m->time.open_ns = since_start_ns();
+	if (!r)
+		r = snap ? mem_map_file(&m->mem, snap_mem_fd(snap), snap_mem_size(snap), e)
+			 : load_kernel(m, &regs, e);
+	m->time.memory_ns = since_start_ns();
+	if (!r)
+		r = vm_create(&m->vm, m->mem, m->spec.vcpus, &vm_ops, m, e);
+	m->time.vm_ns = since_start_ns();
+	if (!r)
+		r = vmdir_create(&m->dir, &m->spec, e);
+	if (r)
+		return r;
+	log_to(m->dir.log_fd);
+	if (!m->spec.vsock_path[0])
+		r = vm_path(m->spec.vsock_path, sizeof(m->spec.vsock_path), m->spec.id, "vsock.sock",
+			e);
+	if (!r)
+		r = add_devices(m, e);
+	m->time.devices_ns = since_start_ns();
+	if (!r)
+		r = snap ? load_state(m, snap, e) : vm_boot(m->vm, &regs, e);
+	if (!r && snap)
+		identity_restore(m);
+	m->time.state_ns = since_start_ns();
+	return r;
+}
+
+int machine_create(struct machine **ret, const struct machine_spec *spec, const struct snap *snap,
+	int notify_fd, bool notify_json, struct err *e)
+{
+	struct machine *m = calloc(1, sizeof(*m));
+	int r;
+
+	if (!m)
+		return err_sys(e, ENOMEM, "cannot make a machine");
+	m->spec = *spec;
+	m->dir = (struct vmdir){.dir_fd = -1, .pid_fd = -1, .api_fd = -1, .vsock_fd = -1,
+		.log_fd = -1};
+	m->event_fd = m->signal_fd = -1;
+	m->notify_fd = notify_fd;
+	m->notify_json = notify_json;
+	m->event_op.done = on_event;
+	m->signal_op.done = on_signal;
+	m->timeout_op.done = on_timeout;
+	m->probe_op.done = on_probe;
+	r = build(m, snap, e);
+	if (r) {
+		machine_destroy(&m);
+		return r;
+	}
+	life_set(m, LIFE_CONFIGURED);
+	*ret = m;
+	return 0;
+}
+
+static void start_operations(struct machine *m)
+{
+	ring_read(m->ring, &m->event_op, m->event_fd, &m->event_count, sizeof(m->event_count));
+	ring_read(m->ring, &m->signal_op, m->signal_fd, m->signal_info, sizeof(m->signal_info));
+	for (unsigned i = 0; i < m->device_count; i++) {
+		struct device_slot *slot = &m->slot[i];
+
+		ring_read(m->ring, &slot->kick, slot->dev->kick_fd, &slot->kick_count,
+			sizeof(slot->kick_count));
+		if (slot->dev->ops->device_id == VIRTIO_ID_VSOCK)
+			vsock_start(slot->dev);
+	}
+	if (m->serial)
+		serial_start(m->serial);
+	if (m->spec.timeout_ns)
+		ring_timeout(m->ring, &m->timeout_op, &m->timeout_ts, m->spec.timeout_ns);
+}
+
+int machine_run(struct machine *m, struct err *e)
+{
+	int r = vm_start(m->vm, e);
+
+	if (r)
+		return r;
+	m->started_ns = clock_ns(CLOCK_REALTIME);
+	life_set(m, LIFE_RUNNING);
+	m->time.running_ns = since_start_ns();
+	vm_resume(m->vm);
+	log_line("%s %s, %llu MiB, %u vCPU, pid %d", m->spec.snapshot[0] ? "restored" : "booted",
+		m->spec.snapshot[0] ? m->spec.snapshot : m->spec.kernel,
+		(unsigned long long)(m->spec.memory >> 20), m->spec.vcpus, getpid());
+	start_operations(m);
+	/* After a restore: a notification may have come before the snapshot. */
+	for (unsigned i = 0; i < m->device_count; i++)
+		virtio_process(m->slot[i].dev);
+	arm_probe(m, PROBE_MIN_NS);
+	while (!m->over || m->job) {
+		r = ring_run(m->ring);
+		if (r < 0)
+			return err_sys(e, -r, "the event loop failed");
+		save_job_retry(m);
+	}
+	return 0;
+}
+
+static json_t *exit_event(const struct machine *m, const char *why)
+{
+	const char *reason = m->end.why == GUEST_STOPPED ? "stopped" : guest_end_name(m->end.why);
+
+	return json_pack("{s:s, s:s, s:s, s:i, s:s}", "event", "exit", "id", m->spec.id, "reason",
+		reason, "status", life_exit_status(m), "text", why);
+}
+
+int machine_finish(struct machine *m)
+{
+	bool failed = m->end.why != GUEST_POWER_OFF && m->end.why != GUEST_STOPPED;
+	char why[512];
+	char *json;
+	json_t *event;
+
+	life_describe_end(m, why, sizeof(why));
+	event = exit_event(m, why);
+	json = event ? json_dumps(event, 0) : NULL;
+	json_decref(event);
+	if (m->serial)
+		serial_drain(m->serial);
+	/* The name is free and the answer out before the slow part, which the kernel does at exit. */
+	vmdir_remove(&m->dir, m->spec.detach && failed, json);
+	for (int i = 0; i < 20 && m->api && api_busy(m->api); i++)
+		if (ring_poll_once(m->ring) <= 0)
+			poll(NULL, 0, 1);
+	if (m->notify_json && m->notify_fd >= 0 && json)
+		dprintf(m->notify_fd, "%s\n", json);
+	if (!m->spec.detach && !m->notify_json && (failed || m->stop_reason == STOP_TIMEOUT))
+		fprintf(stderr, "kelvin: %s: %s\n%s", m->spec.id, why, m->end.regs);
+	free(json);
+	return life_exit_status(m);
+}
+
+void machine_destroy(struct machine **mp)
+{
+	struct machine *m = *mp;
+
+	if (!m)
+		return;
+	vmdir_remove(&m->dir, false, NULL);
+	log_to(-1);
+	vm_destroy(&m->vm);
+	api_destroy(&m->api);
+	ring_destroy(&m->ring);
+	for (unsigned i = 0; i < m->device_count; i++)
+		m->slot[i].dev->ops->destroy(m->slot[i].dev);
+	serial_destroy(&m->serial);
+	mem_destroy(&m->mem);
+	fd_close(&m->event_fd);
+	fd_close(&m->signal_fd);
+	free(m);
+	*mp = NULL;
+}

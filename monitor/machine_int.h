@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * machine_int.h - what a machine is made of, shared by the files that implement machine.h.
+ *
+ * machine.c assembles and runs, life.c pauses and stops, bus.c answers the vCPU threads,
+ * save.c writes and reads snapshots, facts.c describes, vmdir.c keeps /run/kelvin/ID.
+ */
+#ifndef KELVIN_MONITOR_MACHINE_INT_H
+#define KELVIN_MONITOR_MACHINE_INT_H
+
+#include <limits.h>
+#include <pthread.h>
+
+#include "monitor/api.h"
+#include "monitor/client.h"
+#include "monitor/loader.h"
+#include "monitor/machine.h"
+#include "monitor/serial.h"
+#include "snapshot/snapshot.h"
+#include "virtio/device.h"
+
+#define DOORBELL_GPA    0xC0000000ull
+#define VIRTIO_GPA      0xC0001000ull /* window of device n at + n * VIRTIO_MMIO_WINDOW */
+#define VIRTIO_GSI      5u            /* interrupt of device n is VIRTIO_GSI + n */
+#define SERIAL_GSI      4u
+#define DEVICES_MAX     16u
+#define WAITERS_MAX     16u
+#define SOCK_PATH_MAX   108u
+#define HINT_MAX        2048u /* bytes of operator text in the identity page */
+#define VSOCK_WAIT_UNSET UINT32_MAX /* machine_spec.vsock_wait_ms: take the snapshot's */
+#define SNAP_VERSION    1u    /* of every section this folder writes */
+
+/* What the operator asked for. Plain data; filled by cmd_run.c or from a snapshot. */
+struct machine_spec {
+	char id[VM_ID_MAX + 1];
+	u64 memory; /* bytes */
+	unsigned vcpus;
+	bool memfd;   /* RAM in a memfd */
+	bool console; /* a 16550 at 0x3f8 */
+	bool detach;
+	char kernel[PATH_MAX];
+	char initrd[PATH_MAX]; /* empty: none */
+	char cmdline[CMDLINE_MAX];
+	enum boot_choice boot;
+	u32 vsock_cid;
+	u32 vsock_wait_ms;
+	char vsock_path[SOCK_PATH_MAX]; /* empty: vsock.sock in the VM's directory */
+	char hint[HINT_MAX];
+	char log_path[PATH_MAX]; /* empty: log in the VM's directory */
+	u64 timeout_ns;          /* 0: none */
+	/* What restored it, for facts; empty after a boot. */
+	char snapshot[PATH_MAX];
+};
+
+/* Milestones on the way to a running guest, ns since main(). X(field) */
+#define PHASES(X)                                                                                  \
+	X(open)    /* arguments read, files open */                                                \
+	X(memory)  /* RAM mapped, kernel loaded */                                                 \
+	X(vm)      /* VM and vCPUs made */                                                         \
+	X(devices) /* devices, sockets, ring */                                                    \
+	X(state)   /* registers or saved state in place */                                         \
+	X(running) /* first vCPU let go */                                                         \
+	X(ready)   /* the guest rang ready */
+
+struct timeline {
+#define X(f) u64 f##_ns;
+	PHASES(X)
+#undef X
+};
+
+/* Why the monitor ends the guest, when it is not the guest's own doing. */
+enum stop_reason { STOP_NONE, STOP_ASKED, STOP_KILLED, STOP_SIGNAL, STOP_TIMEOUT };
+
+/* /run/kelvin/ID. */
+struct vmdir {
+	char path[SOCK_PATH_MAX];
+	int dir_fd;
+	int pid_fd;   /* the pid file, locked while the VM lives */
+	int api_fd;   /* listening; handed to the API */
+	int vsock_fd; /* listening; handed to the device */
+	int log_fd;
+	char vsock_path[SOCK_PATH_MAX]; /* where vsock.sock points, if it is a link; else empty */
+};
+
+struct waiter {
+	machine_done done;
+	void *ctx;
+};
+
+struct device_slot {
+	struct machine *machine;
+	struct virtio_dev *dev;
+	struct ring_op kick;
+	u64 kick_count; /* where the eventfd is read to */
+};
+
+struct machine {
+	struct machine_spec spec;
+	struct vmdir dir;
+	struct mem *mem;
+	struct vm *vm;
+	struct ring *ring;
+	struct api *api;
+	struct serial *serial;
+	struct device_slot slot[DEVICES_MAX];
+	unsigned device_count;
+
+	enum life_state life;
+	bool pausing; /* vm_pause() asked, not yet parked */
+	struct waiter pause_waiter[WAITERS_MAX];
+	unsigned pause_waiters;
+
+	/* vCPU and worker threads -> loop: bits, and an eventfd to wake it. */
+	u32 events;
+	int event_fd;
+	struct ring_op event_op;
+	u64 event_count;
+
+	int signal_fd;
+	struct ring_op signal_op;
+	u8 signal_info[128]; /* struct signalfd_siginfo */
+
+	struct ring_op timeout_op, probe_op;
+	struct ring_time timeout_ts, probe_ts;
+	u64 probe_ns; /* current interval of the halt probe */
+
+	struct snapshot_job *job; /* while SNAPSHOTTING */
+
+	enum stop_reason stop_reason;
+	int stop_signal;
+	struct end_report end; /* written by the vCPU thread before EVENT_ENDED */
+	bool over;             /* the loop is to return */
+
+	u8 vm_uuid[16];  /* in the identity page */
+	u32 generation;
+	u64 started_ns;  /* CLOCK_REALTIME */
+	struct timeline time;
+	u32 ready_rung;  /* atomic: the first ready was passed on */
+	int notify_fd;   /* who waits for ready: a pipe, or stdout with --json; -1 */
+	bool notify_json;
+	u64 unmapped; /* accesses to nothing; atomic */
+};
+
+enum { EVENT_PARKED = 1, EVENT_ENDED = 2, EVENT_READY = 4, EVENT_JOB = 8, EVENT_SERIAL = 16 };
+
+/* Any thread: tells the loop. */
+void machine_post(struct machine *m, u32 event);
+
+/* ns since main() began, CLOCK_MONOTONIC. */
+u64 since_start_ns(void);
+u64 clock_ns(int clock);
+
+/* ---- bus.c: the vCPU threads' way in ---- */
+void bus_mmio(void *ctx, struct vcpu *v, u64 gpa, u8 *data, unsigned len, bool write);
+void bus_pio(void *ctx, struct vcpu *v, u16 port, u8 *data, unsigned len, bool write);
+
+/* ---- life.c ---- */
+void life_set(struct machine *m, enum life_state to);
+void life_parked(struct machine *m);
+void life_stop(struct machine *m, enum stop_reason why);
+/* Tells every waiter that it will not happen. */
+void life_fail_waiters(struct machine *m, const char *why);
+/* The process's exit status and one sentence for how the VM ended. */
+int life_exit_status(const struct machine *m);
+void life_describe_end(const struct machine *m, char *out, size_t cap);
+
+/* ---- identity.c ---- */
+/* Writes the page for a fresh boot. */
+void identity_boot(struct machine *m);
+/* Renews it after a restore, if its magic is still there. */
+void identity_restore(struct machine *m);
+
+/* ---- save.c ---- */
+struct snapshot_job;
+void save_job_finished(struct machine *m);
+void save_job_retry(struct machine *m);
+/* Fills memory size, vCPUs, vsock and so on from the "machine" section. */
+int spec_from_snapshot(struct machine_spec *spec, const struct snap *s, struct err *e);
+
+/* ---- vmdir.c ---- */
+/* Makes the directory, the pid file, the sockets and the log. Nothing is left on failure. */
+int vmdir_create(struct vmdir *d, const struct machine_spec *spec, struct err *e);
+/* Removes what vmdir_create() made; @keep_log leaves the directory with log and exit report. */
+void vmdir_remove(struct vmdir *d, bool keep_log, const char *exit_json);
+
+/* ---- machine.c ---- */
+/* Builds a VM to boot or, with @snap, to restore. Cleans up after itself on failure. */
+int machine_create(struct machine **ret, const struct machine_spec *spec, const struct snap *snap,
+	int notify_fd, bool notify_json, struct err *e);
+/* Lets the guest go and runs the loop until it ended. */
+int machine_run(struct machine *m, struct err *e);
+/* After machine_run(): removes the directory and says how it ended. Returns the exit status. Does
+ * not close the VM: that is slow, and the process is about to end anyway. */
+int machine_finish(struct machine *m);
+void machine_destroy(struct machine **m);
+
+#endif

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * save.c - a machine to a snapshot directory, and what a snapshot says about its machine.
+ *
+ * The machine is PAUSED: vCPUs parked, devices frozen, so nothing changes while this works. The loop
+ * thread collects all small state; a worker thread writes it and the memory, syncs and publishes;
+ * the loop is told by EVENT_JOB and answers. The only thing waited for before that is device I/O on
+ * guest memory that the kernel has not finished.
+ *
+ * Sections: "machine" (JSON: what was asked for), "vm", "vcpu<N>", "virtio.<name>", "serial".
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "monitor/base/cleanup.h"
+#include "monitor/base/log.h"
+#include "monitor/machine_int.h"
+
+struct part {
+	char tag[SNAP_TAG_MAX];
+	struct enc bytes;
+};
+
+struct snapshot_job {
+	struct machine *machine;
+	char dir[PATH_MAX];
+	bool force;
+	json_t **ret_info;
+	machine_done done;
+	void *ctx;
+
+	bool started; /* the worker runs */
+	pthread_t worker;
+	struct part part[VCPU_MAX + DEVICES_MAX + 4];
+	unsigned part_count;
+	struct err err; /* the worker's; code 0 on success */
+	u64 data_bytes, begun_ns, took_ns;
+};
+
+static struct enc *new_part(struct snapshot_job *job, const char *tag)
+{
+	struct part *p = &job->part[job->part_count++];
+
+	must(job->part_count <= ARRAY_SIZE(job->part));
+	snprintf(p->tag, sizeof(p->tag), "%s", tag);
+	return &p->bytes;
+}
+
+static void free_job(struct snapshot_job *job)
+{
+	for (unsigned i = 0; i < job->part_count; i++)
+		enc_free(&job->part[i].bytes);
+	free(job);
+}
+
+static int save_machine_text(struct snapshot_job *job, struct err *e)
+{
+	const struct machine_spec *s = &job->machine->spec;
+	json_t *j = json_pack("{s:s, s:I, s:i, s:b, s:s, s:s, s:{s:I, s:i}, s:i, s:s}", "id", s->id,
+		"memory", (json_int_t)s->memory, "vcpus", (int)s->vcpus, "console", s->console,
+		"kernel", s->kernel, "cmdline", s->cmdline, "vsock", "cid",
+		(json_int_t)s->vsock_cid, "wait_ms", (int)s->vsock_wait_ms, "generation",
+		(int)job->machine->generation, "monitor", "kelvin " KELVIN_VERSION);
+	char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+
+	json_decref(j);
+	if (!text)
+		return err_set(e, -EINVAL,
+			"cannot describe the machine: its command line is not valid UTF-8");
+	enc_bytes(new_part(job, "machine"), text, strlen(text));
+	free(text);
+	return 0;
+}
+
+static int collect(struct snapshot_job *job, struct err *e)
+{
+	struct machine *m = job->machine;
+	char tag[64];
+	int r = save_machine_text(job, e);
+
+	if (!r)
+		r = vm_save(m->vm, new_part(job, "vm"), e);
+	for (unsigned i = 0; i < m->spec.vcpus && !r; i++) {
+		snprintf(tag, sizeof(tag), "vcpu%u", i);
+		r = vcpu_save(m->vm, i, new_part(job, tag), e);
+	}
+	for (unsigned i = 0; i < m->device_count && !r; i++) {
+		snprintf(tag, sizeof(tag), "virtio.%s", m->slot[i].dev->ops->name);
+		virtio_save(m->slot[i].dev, new_part(job, tag));
+	}
+	if (m->serial && !r)
+		serial_save(m->serial, new_part(job, "serial"));
+	for (unsigned i = 0; i < job->part_count && !r; i++)
+		if (job->part[i].bytes.oom)
+			r = err_sys(e, ENOMEM, "cannot hold the VM's state");
+	return r;
+}
+
+static int write_all(struct snapshot_job *job, struct err *e)
+{
+	struct snap_writer *w = NULL;
+	int r = snap_create(&w, &sys_host, job->dir, job->force, e);
+
+	for (unsigned i = 0; i < job->part_count && !r; i++)
+		r = snap_add(w, job->part[i].tag, SNAP_VERSION, job->part[i].bytes.buf,
+			job->part[i].bytes.len, e);
+	if (!r)
+		r = snap_add_memory(w, job->machine->mem, NULL, NULL, e);
+	if (r) {
+		snap_abort(&w);
+		return r;
+	}
+	job->data_bytes = snap_data_bytes(w);
+	return snap_commit(&w, e);
+}
+
+static void *work(void *arg)
+{
+	struct snapshot_job *job = arg;
+
+	write_all(job, &job->err);
+	job->took_ns = since_start_ns() - job->begun_ns;
+	machine_post(job->machine, EVENT_JOB);
+	return NULL;
+}
+
+/* Back to PAUSED (unless the VM ended meanwhile), and the answer. */
+static void finish(struct snapshot_job *job)
+{
+	struct machine *m = job->machine;
+	bool ok = job->err.code == 0;
+
+	m->job = NULL;
+	if (m->life == LIFE_SNAPSHOTTING)
+		life_set(m, LIFE_PAUSED);
+	if (ok && job->ret_info)
+		*job->ret_info = json_pack("{s:s, s:I, s:I, s:I}", "dir", job->dir, "bytes",
+			(json_int_t)m->mem->size, "data_bytes", (json_int_t)job->data_bytes,
+			"write_us", (json_int_t)(job->took_ns / 1000));
+	log_line("snapshot %s: %s", job->dir, ok ? "written" : job->err.msg);
+	if (job->done)
+		job->done(job->ctx, ok ? NULL : &job->err);
+	free_job(job);
+}
+
+static bool devices_idle(struct machine *m)
+{
+	bool idle = true;
+
+	for (unsigned i = 0; i < m->device_count; i++) {
+		struct virtio_dev *d = m->slot[i].dev;
+
+		pthread_mutex_lock(&d->lock);
+		idle = idle && d->io_count == 0;
+		pthread_mutex_unlock(&d->lock);
+	}
+	return idle;
+}
+
+void save_job_retry(struct machine *m)
+{
+	struct snapshot_job *job = m->job;
+	int r;
+
+	if (!job || job->started || !devices_idle(m))
+		return;
+	if (collect(job, &job->err)) {
+		finish(job);
+		return;
+	}
+	r = pthread_create(&job->worker, NULL, work, job);
+	if (r) {
+		err_sys(&job->err, r, "cannot start the thread that writes the snapshot");
+		finish(job);
+		return;
+	}
+	job->started = true;
+}
+
+void save_job_finished(struct machine *m)
+{
+	struct snapshot_job *job = m->job;
+
+	if (!job || !job->started)
+		return;
+	pthread_join(job->worker, NULL);
+	finish(job);
+}
+
+void machine_snapshot(struct machine *m, const struct snapshot_request *req, json_t **ret_info,
+	machine_done done, void *ctx)
+{
+	struct snapshot_job *job;
+	struct err e;
+
+	if (m->life != LIFE_PAUSED) {
+		err_set(&e, -EBUSY, "the VM must be paused first (it is %s)", life_name(m->life));
+		done(ctx, &e);
+		return;
+	}
+	job = calloc(1, sizeof(*job));
+	if (!job || strlen(req->dir) >= sizeof(job->dir)) {
+		free(job);
+		err_set(&e, -ENAMETOOLONG, "cannot prepare a snapshot in %.200s", req->dir);
+		done(ctx, &e);
+		return;
+	}
+	job->machine = m;
+	job->force = req->force;
+	job->ret_info = ret_info;
+	job->done = done;
+	job->ctx = ctx;
+	job->begun_ns = since_start_ns();
+	snprintf(job->dir, sizeof(job->dir), "%s", req->dir);
+	m->job = job;
+	life_set(m, LIFE_SNAPSHOTTING);
+	save_job_retry(m);
+}
+
+/* One string of the "machine" section, refused when it does not fit. */
+static int copy_text(char *out, size_t cap, const char *text, const char *what, struct err *e)
+{
+	if (strlen(text) >= cap)
+		return err_set(e, -EINVAL, "section machine: %s is too long", what);
+	snprintf(out, cap, "%s", text);
+	return 0;
+}
+
+int spec_from_snapshot(struct machine_spec *spec, const struct snap *s, struct err *e)
+{
+	const char *kernel, *cmdline;
+	const struct snap_section *sec;
+	json_int_t memory, cid;
+	int vcpus, console, wait_ms, r;
+	json_error_t je;
+	json_t *j;
+
+	r = snap_find(s, "machine", &sec, e);
+	if (r)
+		return r;
+	j = json_loadb(sec->data, sec->len, JSON_REJECT_DUPLICATES, &je);
+	if (!j)
+		return err_set(e, -EINVAL, "section machine: not JSON: %s", je.text);
+	if (json_unpack_ex(j, &je, 0, "{s:I, s:i, s:b, s:s, s:s, s:{s:I, s:i}}", "memory", &memory,
+		    "vcpus", &vcpus, "console", &console, "kernel", &kernel, "cmdline", &cmdline,
+		    "vsock", "cid", &cid, "wait_ms", &wait_ms)) {
+		json_decref(j);
+		return err_set(e, -EINVAL, "section machine: %s", je.text);
+	}
+	if ((u64)memory != snap_mem_size(s))
+		r = err_set(e, -EINVAL, "section machine: memory of %lld bytes, but the map has %llu",
+			(long long)memory, (unsigned long long)snap_mem_size(s));
+	else if (vcpus < 1 || vcpus > (int)VCPU_MAX)
+		r = err_set(e, -EINVAL, "section machine: %d vCPUs", vcpus);
+	else if (cid < 3 || cid >= UINT32_MAX || wait_ms < 0)
+		r = err_set(e, -EINVAL, "section machine: vsock cid %lld", (long long)cid);
+	if (!r)
+		r = copy_text(spec->kernel, sizeof(spec->kernel), kernel, "kernel", e);
+	if (!r)
+		r = copy_text(spec->cmdline, sizeof(spec->cmdline), cmdline, "cmdline", e);
+	json_decref(j);
+	if (r)
+		return r;
+	spec->memory = (u64)memory;
+	spec->vcpus = (unsigned)vcpus;
+	spec->console = console;
+	if (!spec->vsock_cid)
+		spec->vsock_cid = (u32)cid;
+	if (spec->vsock_wait_ms == VSOCK_WAIT_UNSET)
+		spec->vsock_wait_ms = (u32)wait_ms;
+	return 0;
+}

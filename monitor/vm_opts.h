@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vm_opts.h - the options that `run` and `restore` have in common, and how they are read. */
+#ifndef KELVIN_MONITOR_VM_OPTS_H
+#define KELVIN_MONITOR_VM_OPTS_H
+
+#include "monitor/launch.h"
+#include "monitor/verb.h"
+
+/* Ids of common options; a verb's own begin at OPT_OWN. */
+enum { OPT_ID = 1, OPT_VSOCK, OPT_HINT, OPT_DETACH, OPT_WAIT_READY, OPT_TIMEOUT, OPT_LOG, OPT_JSON,
+	OPT_OWN };
+
+/* Rows for the verb's opt_spec table. */
+#define VM_OPTS                                                                                    \
+	{"id", "ID", "name of the VM (default: made up)", OPT_ID},                                 \
+	{"vsock", "cid=N,path=SOCK,wait=T",                                                        \
+		"vsock: guest CID, host socket, how long a CONNECT waits (3, in the VM's "         \
+		"directory, 1s)",                                                                  \
+		OPT_VSOCK},                                                                        \
+	{"hint", "KEY=VALUE", "text for the guest's identity page; may be repeated", OPT_HINT},    \
+	{"detach", NULL, "run in the background; print the id and return", OPT_DETACH},            \
+	{"wait-ready", "[T]", "with --detach: return once the guest is ready (T: 10s)",            \
+		OPT_WAIT_READY},                                                                   \
+	{"timeout", "T", "end the VM after this time (exit status 192)", OPT_TIMEOUT},             \
+	{"log", "FILE", "write the VM's log there", OPT_LOG},                                      \
+	{"json", NULL, "facts and events as JSON, one object a line, on stdout", OPT_JSON}
+
+/* Takes one common option into @l. Returns 0, or 2 after it printed what is wrong. */
+int vm_opt(const struct opt_parser *p, struct launch *l, int id, const char *arg);
+
+/* After all options: defaults, and checks across options. Same return. */
+int vm_opts_finish(const struct opt_parser *p, struct launch *l);
+
+#endif

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vmdir.c - the directory of a running VM: /run/kelvin/ID with pid, api.sock, vsock.sock and log.
+ *
+ * Who owns an id is decided by a lock on the pid file, which the kernel drops when the monitor
+ * dies, however it dies: a directory whose pid file nobody has locked is a leftover and may be
+ * taken over. Mode 0700, sockets 0600.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "monitor/base/cleanup.h"
+#include "monitor/machine_int.h"
+#include "virtio/vsock.h"
+
+static const char *const entries[] = {"api.sock", "vsock.sock", "log", "exit.json", "console",
+	"pid"};
+
+/* Opens and locks the pid file. -EBUSY where another monitor holds it. */
+static int lock_pid(struct vmdir *d, const char *id, struct err *e)
+{
+	struct stat st;
+	char text[16];
+	int n;
+
+	d->pid_fd = openat(d->dir_fd, "pid", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (d->pid_fd < 0)
+		return err_sys(e, errno, "cannot make %s/pid", d->path);
+	if (flock(d->pid_fd, LOCK_EX | LOCK_NB)) {
+		fd_close(&d->pid_fd);
+		return err_set(e, -EBUSY, "a VM called \"%s\" is running already (%s)", id,
+			d->path);
+	}
+	if (fstat(d->pid_fd, &st) || st.st_nlink == 0) {
+		fd_close(&d->pid_fd);
+		return err_set(e, -EBUSY, "a VM called \"%s\" is just ending: try again", id);
+	}
+	n = snprintf(text, sizeof(text), "%d\n", getpid());
+	if (ftruncate(d->pid_fd, 0) || pwrite(d->pid_fd, text, (size_t)n, 0) != n)
+		return err_sys(e, errno, "cannot write %s/pid", d->path);
+	return 0;
+}
+
+/* A unix socket at DIR/api.sock, bound through a path short enough for any id we allow. */
+static int listen_api(struct vmdir *d, const char *id, struct err *e)
+{
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	_cleanup_fd_ int fd = -1;
+	int r = vm_path(sa.sun_path, sizeof(sa.sun_path), id, "api.sock", e);
+
+	if (r)
+		return r;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return err_sys(e, errno, "cannot make a socket");
+	/* The directory is 0700, so there is no moment in which others could connect. */
+	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) || chmod(sa.sun_path, 0600) ||
+		listen(fd, 16))
+		return err_sys(e, errno, "cannot listen on %s", sa.sun_path);
+	d->api_fd = fd_steal(&fd);
+	return 0;
+}
+
+static int listen_vsock(struct vmdir *d, const struct machine_spec *spec, struct err *e)
+{
+	char path[SOCK_PATH_MAX];
+	int r = vm_path(path, sizeof(path), spec->id, "vsock.sock", e);
+
+	if (r)
+		return r;
+	if (!spec->vsock_path[0])
+		return vsock_listen(&d->vsock_fd, path, e);
+	r = vsock_listen(&d->vsock_fd, spec->vsock_path, e);
+	if (r)
+		return r;
+	memcpy(d->vsock_path, spec->vsock_path, sizeof(d->vsock_path));
+	if (symlink(spec->vsock_path, path))
+		return err_sys(e, errno, "cannot make %s", path);
+	return 0;
+}
+
+static int open_log(struct vmdir *d, const struct machine_spec *spec, struct err *e)
+{
+	int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+
+	if (spec->log_path[0])
+		d->log_fd = open(spec->log_path, flags, 0600);
+	else
+		d->log_fd = openat(d->dir_fd, "log", flags | O_NOFOLLOW, 0600);
+	if (d->log_fd < 0)
+		return err_sys(e, errno, "cannot open the log %s",
+			spec->log_path[0] ? spec->log_path : d->path);
+	return 0;
+}
+
+static int fill_dir(struct vmdir *d, const struct machine_spec *spec, struct err *e)
+{
+	int r = listen_api(d, spec->id, e);
+
+	if (!r)
+		r = listen_vsock(d, spec, e);
+	if (!r)
+		r = open_log(d, spec, e);
+	return r;
+}
+
+/* Makes the VM's directory, and the one above it where that is missing. One may be there already. */
+static int make_dir(const char *path, struct err *e)
+{
+	char base[SOCK_PATH_MAX];
+	int r;
+
+	if (mkdir(path, 0700) == 0 || errno == EEXIST)
+		return 0;
+	if (errno == ENOENT) {
+		r = run_dir(base, sizeof(base), e);
+		if (r)
+			return r;
+		if (mkdir(base, 0755) && errno != EEXIST)
+			return err_sys(e, errno,
+				"cannot make %s (set KELVIN_RUN_DIR to use another place)", base);
+		if (mkdir(path, 0700) == 0 || errno == EEXIST)
+			return 0;
+	}
+	return err_sys(e, errno, "cannot make %s", path);
+}
+
+int vmdir_create(struct vmdir *d, const struct machine_spec *spec, struct err *e)
+{
+	int r;
+
+	*d = (struct vmdir){.dir_fd = -1, .pid_fd = -1, .api_fd = -1, .vsock_fd = -1,
+		.log_fd = -1};
+	r = vm_path(d->path, sizeof(d->path), spec->id, NULL, e);
+	if (!r)
+		r = make_dir(d->path, e);
+	if (r)
+		return r;
+	d->dir_fd = open(d->path, O_DIRECTORY | O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (d->dir_fd < 0)
+		return err_sys(e, errno, "cannot open %s", d->path);
+	r = lock_pid(d, spec->id, e);
+	if (r) {
+		fd_close(&d->dir_fd); /* somebody else's: leave it alone */
+		return r;
+	}
+	for (unsigned i = 0; i + 1 < ARRAY_SIZE(entries); i++)
+		unlinkat(d->dir_fd, entries[i], 0); /* leftovers of a dead VM of this name */
+	r = fill_dir(d, spec, e);
+	if (r)
+		vmdir_remove(d, false, NULL);
+	return r;
+}
+
+static void write_exit_report(struct vmdir *d, const char *json)
+{
+	_cleanup_fd_ int fd = openat(d->dir_fd, "exit.json", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+	if (fd < 0 || write(fd, json, strlen(json)) < 0)
+		return; /* the log says it too */
+}
+
+void vmdir_remove(struct vmdir *d, bool keep_log, const char *exit_json)
+{
+	if (d->dir_fd >= 0) {
+		if (keep_log && exit_json)
+			write_exit_report(d, exit_json);
+		for (unsigned i = 0; i < ARRAY_SIZE(entries); i++) {
+			if (keep_log && (strcmp(entries[i], "log") == 0 ||
+						strcmp(entries[i], "exit.json") == 0 ||
+						strcmp(entries[i], "console") == 0))
+				continue;
+			unlinkat(d->dir_fd, entries[i], 0);
+		}
+		if (!keep_log)
+			rmdir(d->path);
+	}
+	if (d->vsock_path[0])
+		unlink(d->vsock_path);
+	fd_close(&d->api_fd);
+	fd_close(&d->vsock_fd);
+	fd_close(&d->log_fd);
+	fd_close(&d->pid_fd);
+	fd_close(&d->dir_fd);
+}

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vmfind.c - see vmfind.h
+ *
+ * A pid file alone proves nothing: pids are used again. What proves that a monitor lives is the
+ * lock on the file; what proves that a process is that monitor is the credential the kernel gives
+ * for its listening socket, or that it has this very pid file open. The lock is probed only where
+ * the pid exists, so that looking never gets in the way of a VM that is just taking its name.
+ */
+#include "monitor/vmfind.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "monitor/base/cleanup.h"
+#include "monitor/client.h"
+
+#define DIR_CAP     512u
+#define KILL_WAIT   5000 /* ms for the kernel to end a killed process */
+#define YOUNG_S     2    /* a pid file without a pid this new is being written */
+
+static const char *const entries[] = {"api.sock", "vsock.sock", "log", "exit.json", "console",
+	"pid"};
+
+/* ---- looking ---- */
+
+static pid_t read_pid(int fd)
+{
+	char text[16] = "";
+	char *end;
+	long v;
+
+	if (pread(fd, text, sizeof(text) - 1, 0) <= 0)
+		return 0;
+	v = strtol(text, &end, 10);
+	return v > 0 && v <= INT_MAX && (*end == '\n' || !*end) ? (pid_t)v : 0;
+}
+
+static bool is_locked(int fd)
+{
+	if (flock(fd, LOCK_SH | LOCK_NB) == 0) {
+		flock(fd, LOCK_UN);
+		return false;
+	}
+	return errno == EWOULDBLOCK;
+}
+
+static bool is_young(int fd)
+{
+	struct timespec now;
+	struct stat st;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return fstat(fd, &st) == 0 && now.tv_sec - st.st_mtim.tv_sec < YOUNG_S;
+}
+
+enum vm_there vm_look(const char *id, pid_t *ret_pid)
+{
+	_cleanup_fd_ int dir = -1, fd = -1;
+	char path[DIR_CAP];
+	pid_t pid;
+
+	if (ret_pid)
+		*ret_pid = 0;
+	if (vm_path(path, sizeof(path), id, NULL, NULL))
+		return VM_ABSENT;
+	dir = open(path, O_DIRECTORY | O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (dir < 0)
+		return VM_ABSENT;
+	fd = openat(dir, "pid", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return faccessat(dir, "exit.json", F_OK, 0) == 0 ? VM_ENDED : VM_DEAD;
+	pid = read_pid(fd);
+	if (ret_pid)
+		*ret_pid = pid;
+	if (!pid)
+		return is_young(fd) ? VM_LIVES : VM_DEAD;
+	if (kill(pid, 0) && errno == ESRCH)
+		return VM_DEAD;
+	return is_locked(fd) ? VM_LIVES : VM_DEAD;
+}
+
+/* ---- listing ---- */
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+void vm_list_free(char **ids, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		free(ids[i]);
+	free(ids);
+}
+
+static int add_name(char ***ids, size_t *n, size_t *cap, const char *name)
+{
+	if (*n == *cap) {
+		size_t more = *cap ? *cap * 2 : 64;
+		char **grown = reallocarray(*ids, more, sizeof(char *));
+
+		if (!grown)
+			return -ENOMEM;
+		*ids = grown;
+		*cap = more;
+	}
+	(*ids)[*n] = strdup(name);
+	if (!(*ids)[*n])
+		return -ENOMEM;
+	(*n)++;
+	return 0;
+}
+
+int vm_list(char ***ret_ids, size_t *ret_n, struct err *e)
+{
+	size_t n = 0, cap = 0;
+	char base[DIR_CAP];
+	char **ids = NULL;
+	struct dirent *ent;
+	DIR *d;
+	int r = run_dir(base, sizeof(base), e);
+
+	if (r)
+		return r;
+	d = opendir(base);
+	if (!d && errno != ENOENT)
+		return err_sys(e, errno, "cannot list the VMs in %s", base);
+	while (d && !r && (ent = readdir(d)))
+		if (vm_id_check(ent->d_name, NULL) == 0 &&
+			(ent->d_type == DT_DIR || ent->d_type == DT_UNKNOWN))
+			r = add_name(&ids, &n, &cap, ent->d_name);
+	if (d)
+		closedir(d);
+	if (r) {
+		vm_list_free(ids, n);
+		return err_sys(e, -r, "cannot list the VMs in %s", base);
+	}
+	if (n)
+		qsort(ids, n, sizeof(*ids), by_name);
+	*ret_ids = ids;
+	*ret_n = n;
+	return 0;
+}
+
+/* ---- ending ---- */
+
+static u64 now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
+}
+
+int vm_wait_gone(const char *id, pid_t pid, u64 timeout_ns, struct err *e)
+{
+	u64 begin = now_ns();
+	pid_t now;
+
+	for (int pause_ms = 1; vm_look(id, &now) == VM_LIVES && now == pid;) {
+		if (now_ns() - begin >= timeout_ns)
+			return err_set(e, -ETIMEDOUT,
+				"VM \"%s\" (pid %d) was asked to end but still runs (kelvin kill %s "
+				"ends it at once)",
+				id, (int)pid, id);
+		poll(NULL, 0, pause_ms);
+		pause_ms = pause_ms < 16 ? pause_ms * 2 : 16;
+	}
+	return 0;
+}
+
+/* Whether @pid is the process that listens on the VM's api.sock. */
+static bool listens(const char *id, pid_t pid)
+{
+	socklen_t len = sizeof(struct ucred);
+	struct ucred peer = {0};
+	_cleanup_fd_ int fd = -1;
+
+	if (client_connect(&fd, id, "api.sock", NULL))
+		return false;
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.pid == pid;
+}
+
+/* Whether process @pid has the file @pid_fd open. */
+static bool has_open(pid_t pid, int pid_fd)
+{
+	struct stat want, st;
+	char path[64];
+	bool found = false;
+	DIR *d;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	d = fstat(pid_fd, &want) ? NULL : opendir(path);
+	if (!d)
+		return false;
+	for (struct dirent *ent = readdir(d); ent && !found; ent = readdir(d))
+		found = ent->d_name[0] != '.' && fstatat(dirfd(d), ent->d_name, &st, 0) == 0 &&
+			st.st_dev == want.st_dev && st.st_ino == want.st_ino;
+	closedir(d);
+	return found;
+}
+
+static int open_pid_file(const char *id, int flags, struct err *e)
+{
+	char path[DIR_CAP];
+	int fd, r = vm_path(path, sizeof(path), id, "pid", e);
+
+	if (r)
+		return r;
+	fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
+	return fd >= 0 ? fd : err_sys(e, errno, "cannot open %s", path);
+}
+
+int vm_kill_process(const char *id, struct err *e)
+{
+	_cleanup_fd_ int pid_fd = open_pid_file(id, O_RDONLY, e), proc = -1;
+	struct pollfd p;
+	pid_t pid;
+
+	if (pid_fd < 0)
+		return pid_fd;
+	pid = read_pid(pid_fd);
+	if (pid <= 0)
+		return err_set(e, -EINVAL, "the pid file of VM \"%s\" holds no pid", id);
+	/* First the handle, then the proof, so that the proof is about the handle's process. */
+	proc = pidfd_open(pid, 0);
+	if (proc < 0)
+		return errno == ESRCH ? 0 : err_sys(e, errno, "cannot reach process %d", (int)pid);
+	if (!listens(id, pid) && !has_open(pid, pid_fd))
+		return err_set(e, -EPERM,
+			"process %d is not provably the monitor of VM \"%s\", so it was not killed",
+			(int)pid, id);
+	if (pidfd_send_signal(proc, SIGKILL, NULL, 0) && errno != ESRCH)
+		return err_sys(e, errno, "cannot kill process %d of VM \"%s\"", (int)pid, id);
+	p = (struct pollfd){.fd = proc, .events = POLLIN};
+	if (poll(&p, 1, KILL_WAIT) <= 0)
+		return err_set(e, -ETIMEDOUT, "process %d of VM \"%s\" was killed but does not end",
+			(int)pid, id);
+	return 0;
+}
+
+/* vsock.sock may be a link to a socket the operator wanted elsewhere: that goes, too. */
+static void remove_linked_socket(int dir)
+{
+	char target[DIR_CAP];
+	struct stat st;
+	ssize_t n = readlinkat(dir, "vsock.sock", target, sizeof(target) - 1);
+
+	if (n <= 0)
+		return;
+	target[n] = 0;
+	if (target[0] == '/' && lstat(target, &st) == 0 && S_ISSOCK(st.st_mode))
+		unlink(target);
+}
+
+int vm_sweep(const char *id, struct err *e)
+{
+	_cleanup_fd_ int dir = -1, lock = -1;
+	char path[DIR_CAP];
+	int r = vm_path(path, sizeof(path), id, NULL, e);
+
+	if (r)
+		return r;
+	dir = open(path, O_DIRECTORY | O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (dir < 0)
+		return errno == ENOENT ? 0 : err_sys(e, errno, "cannot open %s", path);
+	lock = open_pid_file(id, O_RDWR | O_CREAT, e);
+	if (lock < 0)
+		return lock;
+	if (flock(lock, LOCK_EX | LOCK_NB))
+		return err_set(e, -EBUSY, "VM \"%s\" is in use again", id);
+	remove_linked_socket(dir);
+	for (size_t i = 0; i < ARRAY_SIZE(entries); i++)
+		unlinkat(dir, entries[i], 0);
+	if (rmdir(path))
+		return err_sys(e, errno, "cannot remove %s", path);
+	return 0;
+}

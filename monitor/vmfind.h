@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vmfind.h - which VMs are there, seen from outside: directories, pid files and their processes.
+ *
+ * A monitor holds a lock on its pid file as long as it lives; see vmdir.c.
+ */
+#ifndef KELVIN_MONITOR_VMFIND_H
+#define KELVIN_MONITOR_VMFIND_H
+
+#include <sys/types.h>
+
+#include "monitor/base/err.h"
+#include "monitor/base/types.h"
+
+enum vm_there {
+	VM_ABSENT, /* no such directory */
+	VM_LIVES,  /* its monitor runs */
+	VM_ENDED,  /* over; its log and exit report were kept */
+	VM_DEAD,   /* its monitor died without cleaning up */
+};
+
+/* *ret_pid (may be NULL) is what its pid file says, 0 if nothing. */
+enum vm_there vm_look(const char *id, pid_t *ret_pid);
+
+/* All names in run_dir() that may be VMs, sorted; release with vm_list_free(). */
+int vm_list(char ***ret_ids, size_t *ret_n, struct err *e);
+void vm_list_free(char **ids, size_t n);
+
+/*
+ * Waits until the monitor @pid of VM @id has given the name back (which it does before its slow
+ * teardown) or died. -ETIMEDOUT after @timeout_ns.
+ */
+int vm_wait_gone(const char *id, pid_t pid, u64 timeout_ns, struct err *e);
+
+/*
+ * SIGKILL for the monitor of VM @id, once it is certain that the process is that monitor: it listens
+ * on the VM's api.sock, or it has the VM's pid file open. Returns when it is gone.
+ */
+int vm_kill_process(const char *id, struct err *e);
+
+/* Removes what a dead or ended VM left. -EBUSY if a monitor holds it. */
+int vm_sweep(const char *id, struct err *e);
+
+#endif

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Booting guests, and every way they end."""
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+
+from vm import *
+
+
+def test_hello_exits_with_the_guests_status():
+    assert ok('run', guest('hello')).out == ''
+    assert kelvin('run', guest('hello'), '--', 'status=42').code == 42
+    assert running_ids() == []
+
+
+def test_hello_prints_on_the_console():
+    r = ok('run', '--console', guest('hello'))
+    assert 'hello' in r.out.lower(), r
+
+
+def test_both_boot_protocols_and_both_backings():
+    for boot in ('pvh', 'linux64', 'auto'):
+        assert kelvin('run', '--boot', boot, guest('hello'), '--', 'status=7').code == 7, boot
+    assert kelvin('run', '--memfd', guest('hello'), '--', 'status=8').code == 8
+    assert kelvin('run', '--memory', '4G', guest('hello'), '--', 'status=9').code == 9
+    for boot in ('pvh', 'linux64'):
+        id = start('echo', opts=['--boot', boot])
+        assert fields(ask_once(id, 'x'))['count'] == '1'
+
+
+def test_json_events():
+    r = ok('run', '--json', guest('hello'))
+    events = [json.loads(line) for line in r.out.splitlines()]
+    assert [e['event'] for e in events] == ['started', 'ready', 'exit'], r
+    assert events[2]['reason'] == 'power-off' and events[2]['status'] == 0
+    assert 0 < events[1]['us'] < 5_000_000
+
+
+def test_faults_have_names_statuses_and_registers():
+    for how, status, word in (('triple-fault', 193, 'triple-fault'), ('halt', 194, 'halted')):
+        r = kelvin('run', guest('fault'), '--', f'how={how}')
+        assert r.code == status, r
+        assert word.split('-')[0] in r.err and 'rip' in r.err.lower(), r
+        r = kelvin('run', '--json', guest('fault'), '--', f'how={how}')
+        end = json.loads(r.out.splitlines()[-1])
+        assert end['reason'] == word and end['status'] == status, r
+
+
+def test_fault_of_a_detached_vm_leaves_its_log():
+    ok('run', '--detach', '--id', 'f', guest('fault'), '--', 'how=triple-fault')
+    wait_until(lambda: os.path.exists(vm_path('f', 'exit.json')), what='exit.json')
+    log = open(vm_path('f', 'log')).read()
+    assert 'triple-faulted' in log and 'rip' in log.lower(), log
+    assert json.load(open(vm_path('f', 'exit.json')))['reason'] == 'triple-fault'
+    # Its name is free again.
+    start('echo', id='f')
+    assert not os.path.exists(vm_path('f', 'exit.json'))
+
+
+def test_exceptions_in_ring_3_end_the_guest():
+    for how in ('ud', 'pf'):
+        r = kelvin('run', guest('fault'), '--', f'how={how}')
+        assert 0 < r.code < 256 and r.code not in (1, 2), (how, r)
+
+
+def test_timeout():
+    begin = time.monotonic()
+    r = kelvin('run', '--timeout', '300ms', guest('fault'), '--', 'how=spin')
+    assert r.code == 192 and 'timeout' in r.err, r
+    assert 0.3 <= time.monotonic() - begin < 5
+
+
+def test_signals_end_it_with_128_plus_n():
+    for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        p = subprocess.Popen([KELVIN, 'run', '--json', guest('echo')], env=ENV,
+                             stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        while b'ready' not in p.stdout.readline():
+            pass
+        p.send_signal(sig)
+        assert p.wait(10) == 128 + sig
+        p.stdout.close()
+    assert running_ids() == []
+
+
+def test_echo_counts_and_knows_who_it_is():
+    id = start('echo')
+    with connect(id) as s:
+        first = ask(s, 'one')
+        assert first.startswith('one '), first
+        assert fields(first)['count'] == '1' and fields(first)['generation'] == '0', first
+        assert fields(ask(s, 'two'))['count'] == '2'
+    assert fields(ask_once(id, 'three'))['count'] == '3'
+    ok('stop', id)
+    assert running_ids() == []
+
+
+def test_guest_connects_to_the_host():
+    ok('run', '--detach', '--id', 'g', guest('hello'), '--', 'status=0')  # the directory appears
+    wait_until(lambda: running_ids() == [], what='end of hello')
+    path = os.path.join(TMP, 'v.sock')
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(path + '_77')
+    server.listen(1)
+    server.settimeout(20)
+    start('echo', 'connect=77', opts=['--vsock', f'path={path}'], id='g')
+    peer, _ = server.accept()
+    peer.settimeout(20)
+    assert read_line(peer) != ''
+    peer.close()
+    server.close()
+    ok('kill', 'g')
+    assert not os.path.exists(path), 'the vsock socket was left behind'
+
+
+def test_irq_guest_takes_interrupts():
+    id = start('irq')
+    with connect(id) as s:
+        ask(s, 'a')
+        time.sleep(0.05)
+        assert int(fields(ask(s, 'b'))['irqs']) >= 1
+
+
+def test_bulk_through_connect_both_ways():
+    id = start('echo')
+    size = 8 << 20
+    data = os.urandom(1 << 20) * (size >> 20)
+    h = 0xcbf29ce484222325
+    # FNV-1a of repeated data is slow in Python: check 1 MiB of it, and the count of all.
+    for b in data[:1 << 20]:
+        h = ((h ^ b) * 0x100000001b3) & 0xffffffffffffffff
+    r = ok('connect', id, 1025, input=data[:1 << 20])
+    assert fields(r.out) == {'bytes': str(1 << 20), 'sum': f'{h:016x}'}, r
+    r = ok('connect', id, 1025, input=data)
+    assert fields(r.out)['bytes'] == str(size), r
+    with connect(id, 1026) as s:
+        s.sendall(b'%d\n' % size)
+        got = bytearray()
+        while len(got) < size:
+            part = s.recv(1 << 20)
+            assert part, f'ended after {len(got)} bytes'
+            got += part
+    want = bytes((i * 7 + 3) & 0xff for i in range(256))
+    assert got == bytearray(want * (size // 256))
+
+
+def test_many_connections():
+    id = start('echo')
+    socks = [connect(id) for _ in range(40)]
+    counts = [int(fields(ask(s, 'x'))['count']) for s in socks]
+    assert counts == list(range(1, 41)), counts
+    for s in socks:
+        s.close()
+    assert fields(ask_once(id, 'x'))['count'] == '41'
+
+
+def test_connect_waits_for_a_listener_and_says_when_there_is_none():
+    id = start('echo', opts=['--vsock', 'wait=200ms'])
+    begin = time.monotonic()
+    refused('connect', id, 9, says=['9'])
+    assert time.monotonic() - begin < 5
+
+
+def test_idle_guest_uses_no_cpu():
+    id = start('echo')
+    pid = pid_of(id)
+
+    def ticks():
+        with open(f'/proc/{pid}/stat') as f:
+            f2 = f.read().rsplit(')', 1)[1].split()
+        return int(f2[11]) + int(f2[12])
+
+    time.sleep(1.0)
+    before = ticks()
+    time.sleep(1.0)
+    assert ticks() - before <= 1, 'an idle VM burns CPU'
+
+
+def test_hints_reach_the_log_not_the_monitor():
+    id = start('echo', opts=['--hint', 'name=web', '--hint', 'addr=10.0.0.2'])
+    assert fields(ask_once(id, 'x'))['count'] == '1'

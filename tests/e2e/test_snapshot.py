@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Snapshots: write, restore, clone, and what damaged ones get."""
+import concurrent.futures
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+
+from vm import *
+
+
+def snap_of_echo(name='echo', requests=3):
+    """A snapshot of an echo guest that has answered `requests` requests."""
+    d = fresh_dir(name)
+    id = start('echo')
+    for i in range(requests):
+        ask_once(id, f'r{i}')
+    ok('snapshot', id, d, '--stop')
+    return d
+
+
+def test_restore_goes_on_where_it_was():
+    d = snap_of_echo()
+    id = ok('restore', '--detach', '--wait-ready', '--id', 'r', d).out.split()[0]
+    assert id == 'r'
+    f = fields(ask_once('r', 'hi'))
+    assert f['count'] == '4' and f['generation'] == '1', f
+    # A snapshot of the restored one counts on.
+    d2 = fresh_dir('second')
+    ok('snapshot', 'r', d2, '--stop')
+    ok('restore', '--detach', '--wait-ready', '--id', 's', d2)
+    f = fields(ask_once('s', 'hi'))
+    assert f['count'] == '5' and f['generation'] == '2', f
+
+
+def test_snapshot_leaves_the_vm_running_and_its_connections_alone():
+    id = start('echo')
+    d = fresh_dir('live')
+    with connect(id) as s:
+        assert fields(ask(s, 'a'))['count'] == '1'
+        ok('snapshot', id, d)
+        assert fields(ask(s, 'b'))['count'] == '2'
+    ok('restore', '--detach', '--wait-ready', '--id', 'c', d)
+    assert fields(ask_once('c', 'x'))['count'] == '2'
+    assert fields(ask_once(id, 'x'))['count'] == '3'
+
+
+def clones(n):
+    d = snap_of_echo(f'clones{n}', requests=5)
+    begin = time.monotonic()
+    ok('restore', '--count', n, '--wait-ready=60s', '--id', 'c', d, timeout=120)
+    took = time.monotonic() - begin
+    ids = [f'c-{i}' for i in range(n)]
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        got = [fields(a) for a in pool.map(lambda id: ask_once(id, 'x'), ids)]
+    assert all(f['count'] == '6' for f in got), got
+    assert all(f['generation'] == '1' for f in got), got
+    assert len({f['random'] for f in got}) == n, 'two clones share their randomness'
+    rows = json.loads(ok('ps', '--json').out)
+    assert len(rows) == n, rows
+    return took
+
+
+def test_ten_clones():
+    clones(10)
+
+
+def test_hundred_clones():
+    if SANITIZED:
+        raise Skip('memory of 100 sanitized monitors')
+    clones(100)
+
+
+def test_fill_keeps_its_pattern():
+    id = start('fill', 'mib=16', 'seed=7')
+    assert ask_once(id, 'verify').startswith('ok'), 'before'
+    d = fresh_dir('fill')
+    ok('snapshot', id, d, '--stop')
+    st = os.stat(os.path.join(d, 'memory'))
+    assert st.st_size == 128 << 20
+    assert st.st_blocks * 512 < 24 << 20, 'zero pages are not holes'
+    ok('verify', d)
+    ok('restore', '--detach', '--wait-ready', '--id', 'f', d)
+    assert ask_once('f', 'verify').startswith('ok'), 'after'
+    assert ask_once('f', 'fill 9').startswith('ok') and ask_once('f', 'verify').startswith('ok')
+    ok('verify', d)  # a clone never writes into its snapshot
+
+
+def test_irq_guest_after_restore():
+    id = start('irq')
+    with connect(id) as s:
+        before = int(fields(ask(s, 'a'))['irqs'])
+    d = fresh_dir('irq')
+    ok('snapshot', id, d, '--stop')
+    ok('restore', '--detach', '--wait-ready', '--id', 'i', d)
+    with connect('i') as s:
+        ask(s, 'a')
+        time.sleep(0.05)
+        assert int(fields(ask(s, 'b'))['irqs']) > before
+
+
+def test_restore_in_the_foreground_and_stay():
+    id = start('first', 'stay')
+    d = fresh_dir('first')
+    ok('snapshot', id, d, '--stop')
+    r = kelvin('restore', '--json', '--timeout', '1s', d)
+    events = [json.loads(line) for line in r.out.splitlines()]
+    assert [e['event'] for e in events] == ['started', 'ready', 'exit'], r
+    assert r.code == 192, r
+
+
+def test_exists_and_force():
+    id = start('echo')
+    d = fresh_dir('force')
+    ok('snapshot', id, d)
+    old = open(os.path.join(d, 'state'), 'rb').read()
+    refused('snapshot', id, d, says=[d, 'exists'])
+    assert open(os.path.join(d, 'state'), 'rb').read() == old
+    assert fields(ask_once(id, 'x'))['count'] == '1', 'the VM goes on'
+    ok('snapshot', id, d, '--force')
+    assert open(os.path.join(d, 'state'), 'rb').read() != old
+    # A directory that is no snapshot is never replaced.
+    other = fresh_dir('other')
+    os.mkdir(other)
+    open(os.path.join(other, 'precious'), 'w').write('x')
+    refused('snapshot', id, other, '--force', says=[other])
+    assert os.listdir(other) == ['precious']
+    # Onto the very snapshot it was restored from.
+    ok('restore', '--detach', '--wait-ready', '--id', 'self', d)
+    ok('snapshot', 'self', d, '--force')
+    ok('verify', d)
+    assert fields(ask_once('self', 'x'))['count'] == '2'
+    ok('restore', '--detach', '--wait-ready', '--id', 'again', d)
+    assert fields(ask_once('again', 'x'))['generation'] == '2'
+
+
+def test_unwritable_places():
+    id = start('echo')
+    refused('snapshot', id, '/nowhere/at/all', says='/nowhere/at')
+    refused('snapshot', id, '/proc/x', says='/proc')
+    assert fields(ask_once(id, 'x'))['count'] == '1', 'the VM goes on'
+
+
+def test_disk_full():
+    if os.geteuid() != 0:
+        raise Skip('mounting a small tmpfs needs root')
+    m = fresh_dir('small')
+    os.mkdir(m)
+    subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', m], check=True)
+    try:
+        id = start('fill', 'mib=8')
+        d = os.path.join(m, 's')
+        refused('snapshot', id, d, says='No space left')
+        assert os.listdir(m) == [], 'something was left behind'
+        assert ask_once(id, 'verify').startswith('ok')
+        e = start('echo')
+        ok('snapshot', e, d)
+        ok('verify', d)
+        refused('snapshot', id, d, '--force', says='No space left')
+        assert os.listdir(m) == ['s']
+        ok('verify', d)
+    finally:
+        kill_all()
+        subprocess.run(['umount', m], check=True)
+
+
+def test_damaged_snapshots_are_refused():
+    d = snap_of_echo('whole', requests=1)
+    rng = random.Random(1)
+    state = open(os.path.join(d, 'state'), 'rb').read()
+
+    def damaged(change):
+        c = fresh_dir('damaged')
+        os.mkdir(c)
+        os.link(os.path.join(d, 'memory'), os.path.join(c, 'memory'))
+        change(c)
+        r = refused('restore', '--id', 'x', '--timeout', '1s', c, says=c)
+        assert running_ids() == [], 'something was left behind'
+        return r
+
+    def write_state(data):
+        def change(c):
+            with open(os.path.join(c, 'state'), 'wb') as f:
+                f.write(data)
+        return change
+
+    for _ in range(30):
+        damaged(write_state(state[:rng.randrange(len(state))]))
+    for _ in range(60):
+        at, bit = rng.randrange(len(state)), 1 << rng.randrange(8)
+        damaged(write_state(state[:at] + bytes([state[at] ^ bit]) + state[at + 1:]))
+    damaged(write_state(state + b'x'))
+    damaged(write_state(b''))
+    damaged(lambda c: None)
+
+    for size in (0, 4096, (128 << 20) - 4096, (128 << 20) + 4096):
+        def resized(c):
+            write_state(state)(c)
+            os.unlink(os.path.join(c, 'memory'))
+            with open(os.path.join(c, 'memory'), 'wb') as f:
+                f.truncate(size)
+        r = damaged(resized)
+        assert 'memory' in r.err, r
+    refused('restore', os.path.join(TMP, 'none'), says='none')
+    refused('restore', guest('echo'), says='echo')
+
+
+def test_verify_finds_a_flipped_bit_in_memory():
+    d = snap_of_echo('flip', requests=1)
+    ok('verify', d)
+    with open(os.path.join(d, 'memory'), 'r+b') as f:
+        at = os.lseek(f.fileno(), 0, os.SEEK_DATA) + 77
+        f.seek(at)
+        b = f.read(1)
+        f.seek(at)
+        f.write(bytes([b[0] ^ 4]))
+    refused('verify', d, says=['memory', 'offset'])
+    with open(os.path.join(d, 'memory'), 'r+b') as f:
+        f.seek(100 << 20)  # in a hole
+        f.write(b'x')
+    refused('verify', d, says='memory')
+
+
+def test_cpu_features_this_host_lacks_are_refused_by_name():
+    d = snap_of_echo('cpu', requests=1)
+    text = ok('inspect', d).out
+    assert 'vcpu0' in text and 'memory' in text.lower(), text
+
+
+def test_kill_9_during_snapshot_leaves_old_or_new():
+    d = fresh_dir('kill9')
+    id = start('fill', 'mib=8', 'seed=1')
+    ok('snapshot', id, d)
+    rng = random.Random(2)
+    rounds = 6 if SANITIZED else 25
+    for i in range(rounds):
+        ok('restore', '--detach', '--wait-ready', '--id', f'k{i}', d)
+        p = subprocess.Popen([KELVIN, 'snapshot', f'k{i}', d, '--force'], env=ENV,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(rng.random() * 0.06)
+        os.kill(pid_of(f'k{i}'), signal.SIGKILL)
+        p.wait(20)
+        ok('verify', d)
+    # Whatever dead writers left is swept by the next snapshot.
+    ok('snapshot', id, d, '--force')
+    left = [n for n in os.listdir(TMP) if n.startswith('.kill9')]
+    assert left == [], left
+    ok('restore', '--detach', '--wait-ready', '--id', 'last', d)
+    assert ask_once('last', 'verify').startswith('ok')
+
+
+def test_two_writers_of_one_name():
+    a, b = start('echo'), start('echo')
+    d = fresh_dir('race')
+    p = [subprocess.Popen([KELVIN, 'snapshot', id, d], env=ENV, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL) for id in (a, b)]
+    codes = sorted(x.wait(20) for x in p)
+    assert codes == [0, 1], codes
+    ok('verify', d)
+
+
+def test_clones_share_the_page_cache():
+    id = start('fill', 'mib=32')
+    d = fresh_dir('share')
+    ok('snapshot', id, d, '--stop')
+    ok('restore', '--count', 4, '--wait-ready', '--id', 's', d)
+    for i in range(4):
+        assert ask_once(f's-{i}', 'verify').startswith('ok')
+    private = 0
+    for i in range(4):
+        with open(f'/proc/{pid_of(f"s-{i}")}/smaps') as f:
+            inside = False
+            for line in f:
+                if '-' in line.split()[0] and 'kB' not in line:
+                    inside = line.rstrip().endswith('/memory')
+                elif inside and line.startswith('Anonymous:'):
+                    private += int(line.split()[1])
+    assert private < 4 * 2048, f'{private} kB of RAM were copied by four clones that only read'

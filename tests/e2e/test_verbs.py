@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: facts, mistakes, and what they leave behind (nothing)."""
+import gzip
+import json
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import time
+
+from vm import *
+
+VERBS = ('run', 'restore', 'snapshot', 'ps', 'pause', 'resume', 'stop', 'kill', 'connect', 'inspect',
+         'verify', 'version')
+
+
+def test_every_verb_has_help_with_examples():
+    overview = ok('--help').out
+    for v in VERBS:
+        text = ok(v, '--help').out
+        assert 'usage: kelvin ' + v in text and 'kelvin ' + v in text.split('xample')[-1], text
+        assert v in overview
+        refused(v, '--no-such-option', code=2)
+    refused('frobnicate', code=2, says='frobnicate')
+    assert kelvin().code == 2
+
+
+def test_version():
+    assert ok('version').out.startswith('kelvin '), 'version'
+    assert 'version' in json.loads(ok('version', '--json').out)
+
+
+def test_ps_and_inspect():
+    assert json.loads(ok('ps', '--json').out) == []
+    start('echo', id='one')
+    start('echo', id='two', opts=['--memory', '256M'])
+    ok('pause', 'two')
+    rows = {r['id']: r for r in json.loads(ok('ps', '--json').out)}
+    assert rows['one']['state'] == 'running' and rows['two']['state'] == 'paused', rows
+    assert rows['two']['memory'] == 256 << 20
+    text = ok('ps').out
+    assert 'one' in text and 'paused' in text and 'ID' in text.splitlines()[0]
+    facts = json.loads(ok('inspect', 'one', '--json').out)
+    assert facts['pid'] == pid_of('one') and facts['memory'] == 128 << 20
+    assert 'echo.elf' in ok('inspect', 'one').out
+
+
+def test_pause_stops_and_resume_goes_on():
+    start('echo', id='p')
+    with connect('p') as s:
+        ask(s, 'a')
+        ok('pause', 'p')
+        ok('pause', 'p')
+        s.settimeout(0.4)
+        s.sendall(b'b\n')
+        try:
+            got = s.recv(1)
+            raise AssertionError(f'a paused guest answered {got!r}')
+        except TimeoutError:
+            pass
+        s.settimeout(20)
+        ok('resume', 'p')
+        ok('resume', 'p')
+        assert fields(read_line(s))['count'] == '2'
+    ok('pause', 'p')
+    ok('stop', 'p')  # C05: stop while paused
+    refused('stop', 'p', says='p')
+
+
+def test_dead_vms_are_shown_and_cleaned():
+    start('echo', id='d')
+    os.kill(pid_of('d'), signal.SIGKILL)
+    pid = pid_of('d')
+    wait_until(lambda: not alive(pid), what='death')
+    rows = json.loads(ok('ps', '--json').out)
+    assert rows[0]['id'] == 'd' and rows[0]['state'] == 'dead', rows
+    refused('snapshot', 'd', fresh_dir('dead'), says='d')
+    assert not os.path.exists(os.path.join(TMP, 'dead'))
+    refused('pause', 'd', says='d')
+    ok('kill', 'd')
+    assert running_ids() == []
+
+
+def test_unknown_ids():
+    for args in (('pause', 'nobody'), ('resume', 'nobody'), ('stop', 'nobody'), ('kill', 'nobody'),
+                 ('connect', 'nobody', '1'), ('inspect', 'nobody'),
+                 ('snapshot', 'nobody', fresh_dir('n'))):
+        refused(*args, says='nobody')
+    refused('run', '--id', '../x', guest('hello'), code=2, says='--id')
+    refused('run', '--id', 'a' * 65, guest('hello'), code=2, says='--id')
+
+
+def test_ids_and_sockets_that_are_taken():
+    start('echo', id='t')
+    refused('run', '--id', 't', guest('echo'), says=['t', 'running'])
+    assert fields(ask_once('t', 'x'))['count'] == '1', 'the running VM was harmed'
+    path = os.path.join(TMP, 'taken.sock')
+    s = socket.socket(socket.AF_UNIX)
+    s.bind(path)
+    refused('run', '--id', 'u', '--vsock', f'path={path}', guest('echo'), says=[path])
+    assert os.path.exists(path), 'somebody else\'s socket was removed'
+    s.close()
+    os.unlink(path)
+    refused('run', '--vsock', 'path=/' + 'x' * 107, guest('echo'), code=2, says='path')
+    refused('run', '--vsock', 'path=' + os.path.join(TMP, 'y' * (100 - len(TMP))), guest('echo'))
+    env = dict(ENV, KELVIN_RUN_DIR=os.path.join(TMP, 'z' * 100))
+    refused('run', guest('echo'), env=env, says='long')
+    assert running_ids() == ['t']
+
+
+def write(name, data):
+    path = os.path.join(TMP, name)
+    with open(path, 'wb') as f:
+        f.write(data)
+    return path
+
+
+def test_kernels_that_are_none():
+    elf = open(guest('echo'), 'rb').read()
+    machine = bytearray(elf)
+    machine[18:20] = struct.pack('<H', 183)
+    cases = [
+        (os.path.join(TMP, 'missing.elf'), 'missing.elf'),
+        (TMP, TMP),
+        (write('empty', b''), 'empty'),
+        (write('text', b'#!/bin/sh\necho hi\n'), 'text'),
+        (write('gz', gzip.compress(elf)), 'gzip'),
+        (write('short', elf[:100]), 'short'),
+        (write('cut', elf[:len(elf) // 2]), 'cut'),
+        (write('arm', bytes(machine)), 'aarch64'),
+        ('/dev/null', '/dev/null'),
+    ]
+    for path, word in cases:
+        refused('run', '--id', 'k', path, says=word)
+        assert running_ids() == [], path
+    refused('run', '--memory', '2M', guest('fill'), '--', 'mib=1', says='RAM')
+    refused('run', '--initrd', os.path.join(TMP, 'noinitrd'), guest('echo'), says='noinitrd')
+    big = write('big-initrd', b'')
+    os.truncate(big, 200 << 20)
+    refused('run', '--initrd', big, guest('echo'), says='initrd')
+
+
+def test_bad_numbers():
+    for opt, value in (('--memory', '0'), ('--memory', '-1'), ('--memory', '12Q'), ('--memory', ''),
+                       ('--memory', '99999999999999999999G'), ('--cpus', '0'), ('--cpus', '33'),
+                       ('--timeout', '5x'), ('--timeout', '0'), ('--boot', 'grub'),
+                       ('--vsock', 'cid=2'), ('--vsock', 'cid=4294967295'), ('--vsock', 'x=1'),
+                       ('--hint', 'novalue')):
+        r = kelvin('run', opt, value, guest('hello'))
+        assert r.code in (1, 2) and r.err.startswith('kelvin'), (opt, value, r)
+    refused('run', guest('hello'), 'stray', code=2, says='stray')
+    refused('run', code=2)
+    refused('restore', code=2)
+    refused('restore', '--count', '0', TMP, code=2)
+
+
+def test_no_kvm_and_no_permission():
+    if os.geteuid() != 0:
+        raise Skip('hiding /dev/kvm needs root')
+    cmd = ['unshare', '-m', 'sh', '-c',
+           'mount -t tmpfs none /dev && exec "$0" run "$1"', KELVIN, guest('hello')]
+    r = Result(subprocess.run(cmd, env=ENV, capture_output=True, stdin=subprocess.DEVNULL))
+    assert r.code == 1 and '/dev/kvm' in r.err and len(r.err.splitlines()) == 1, r
+    assert running_ids() == []
+    cmd[4] = 'mount --bind /dev/null /dev/kvm && exec "$0" run "$1"'
+    r = Result(subprocess.run(cmd, env=ENV, capture_output=True, stdin=subprocess.DEVNULL))
+    assert r.code == 1 and '/dev/kvm' in r.err, r
+    if os.stat('/dev/kvm').st_mode & 0o006 == 0:
+        mine = os.path.join(TMP, 'nobody')
+        os.mkdir(mine)
+        os.chmod(TMP, 0o755)
+        for name in ('kelvin', 'hello.elf'):
+            shutil.copy(KELVIN if name == 'kelvin' else guest('hello'), os.path.join(mine, name))
+        os.chown(mine, 65534, 65534)
+        r = Result(subprocess.run([os.path.join(mine, 'kelvin'), 'run',
+                                   os.path.join(mine, 'hello.elf')], user=65534, group=65534,
+                                  extra_groups=[], capture_output=True, stdin=subprocess.DEVNULL,
+                                  env=dict(ENV, KELVIN_RUN_DIR=os.path.join(mine, 'run'))))
+        assert r.code == 1 and '/dev/kvm' in r.err and 'ermission' in r.err, r
+
+
+def test_wait_ready_gives_up():
+    r = refused('run', '--detach', '--wait-ready=300ms', '--id', 'w', guest('fault'), '--',
+                'how=spin', says='ready')
+    assert running_ids() == [], r
+    r = refused('run', '--detach', '--wait-ready', '--id', 'w', guest('fault'), '--',
+                'how=triple-fault', says='ready')
+
+
+def test_api_speaks_firecracker():
+    start('echo', id='a')
+    code, body = http('a', 'GET', '/')
+    info = json.loads(body)
+    assert code == 200 and info['id'] == 'a' and info['state'] == 'Running', body
+    code, body = http('a', 'GET', '/vm/config')
+    config = json.loads(body)
+    assert config['machine-config']['mem_size_mib'] == 128, body
+    assert config['vsock']['guest_cid'] == 3 and 'virtio_mmio.device' in \
+        config['boot-source']['boot_args']
+    assert http('a', 'PATCH', '/vm', {'state': 'Paused'})[0] == 204
+    assert json.loads(http('a', 'GET', '/')[1])['state'] == 'Paused'
+    d = fresh_dir('api')
+    code, body = http('a', 'PUT', '/snapshot/create', {
+        'snapshot_path': os.path.join(d, 'state'), 'mem_file_path': os.path.join(d, 'memory')})
+    assert code == 204, body
+    ok('verify', d)
+    assert http('a', 'PATCH', '/vm', {'state': 'Resumed'})[0] == 204
+    code, body = http('a', 'PUT', '/snapshot/create', {
+        'snapshot_path': os.path.join(d, 'state'), 'mem_file_path': os.path.join(d, 'memory')})
+    assert code == 400 and 'fault_message' in body, body
+    for bad in ({'state': 'Flying'}, {'state': 1}, {}, {'state': 'Paused', 'x': 1}, b'{', b'[]'):
+        code, body = http('a', 'PATCH', '/vm', bad)
+        assert code == 400 and 'fault_message' in json.loads(body), (bad, code, body)
+    code, body = http('a', 'PUT', '/foo', {'a': 1})
+    assert code == 400 and 'Invalid request method and/or path' in body, body
+    assert fields(ask_once('a', 'x'))['count'] == '1'
+
+
+def test_hostile_api_bytes_do_not_harm_the_vm():
+    start('echo', id='h')
+    for junk in (b'\0' * 4096, b'GET / HTTP/0.9\r\n\r\n', b'A' * 100000, b'GET ' + b'/' * 5000,
+                 b'PUT / HTTP/1.1\r\nContent-Length: -1\r\n\r\n',
+                 b'PUT / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n',
+                 b'PUT /vm HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}',
+                 b'PATCH /vm HTTP/1.1\r\nContent-Length: 60000\r\n\r\n' + b'[' * 60000):
+        s = socket.socket(socket.AF_UNIX)
+        s.settimeout(5)
+        s.connect(vm_path('h', 'api.sock'))
+        try:
+            s.sendall(junk)
+            s.recv(4096)
+        except OSError:
+            pass
+        s.close()
+    assert http('h', 'GET', '/')[0] == 200
+    assert fields(ask_once('h', 'x'))['count'] == '1'
+
+
+def test_a_hundred_pauses_under_load():
+    start('echo', id='l')
+    with connect('l') as s:
+        for i in range(100):
+            s.sendall(b'x\n')
+            ok('pause', 'l')
+            ok('resume', 'l')
+            assert fields(read_line(s))['count'] == str(i + 1)
+
+
+def test_monitor_memory():
+    if SANITIZED:
+        raise Skip('sanitizers use memory of their own')
+    start('echo', id='m')
+    ask_once('m', 'x')
+    total = guest_ram = 0
+    size = pss = 0
+    with open(f'/proc/{pid_of("m")}/smaps') as f:
+        for line in f:
+            if line.startswith('Size:'):
+                size = int(line.split()[1])
+            elif line.startswith('Pss:'):
+                pss = int(line.split()[1])
+                total += pss
+                if size == 128 << 10:
+                    guest_ram += pss
+    assert guest_ram > 0
+    assert total - guest_ram <= 2048, f'{total - guest_ram} kB beyond guest RAM'

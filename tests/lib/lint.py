@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules of the house that a compiler does not check. Prints TAP."""
+import os
+import re
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+# Which folder may include which (README, "Architecture").
+MAY = {
+    'monitor/base': {'monitor/base'},
+    'memory': {'memory', 'monitor/base'},
+    'vcpu': {'vcpu', 'memory', 'monitor/base'},
+    'virtio': {'virtio', 'memory', 'monitor/base'},
+    'snapshot': {'snapshot', 'memory', 'monitor/base'},
+    'jailer': {'jailer', 'monitor/base'},
+    'monitor': {'monitor', 'snapshot', 'virtio', 'vcpu', 'jailer', 'memory', 'monitor/base'},
+}
+LIBRARIES = ['memory', 'vcpu', 'virtio', 'snapshot', 'jailer']
+BANNED = r'\b(strcpy|strcat|sprintf|vsprintf|gets|alloca|atoi|atol|system|popen|strncpy|strtok)\s*\('
+TOP = {'meson.build', 'README.md', 'LICENSE', 'monitor', 'vcpu', 'memory', 'virtio', 'snapshot',
+       'jailer', 'guests', 'tests', 'bench'}
+
+number = 0
+failed = 0
+
+
+def verdict(name, problems):
+    global number, failed
+    number += 1
+    if problems:
+        failed += 1
+        print(f'not ok {number} - {name} ' + '; '.join(problems[:8]))
+    else:
+        print(f'ok {number} - {name}')
+
+
+def folder(path):
+    return 'monitor/base' if path.startswith('monitor/base/') else path.split('/')[0]
+
+
+def sources():
+    for place in ['monitor', 'memory', 'vcpu', 'virtio', 'snapshot', 'jailer']:
+        for base, _, files in os.walk(os.path.join(ROOT, place)):
+            for f in sorted(files):
+                if f.endswith(('.c', '.h', '.def')):
+                    yield os.path.relpath(os.path.join(base, f), ROOT)
+
+
+def code_of(path):
+    with open(os.path.join(ROOT, path)) as f:
+        text = f.read()
+    return re.sub(r'/\*.*?\*/|//[^\n]*', lambda m: '\n' * m[0].count('\n'), text, flags=re.S)
+
+
+def main():
+    files = list(sources())
+    text = {p: code_of(p) for p in files}
+    raw = {p: open(os.path.join(ROOT, p)).read() for p in files}
+
+    bad = []
+    for p in files:
+        for inc in re.findall(r'#include "([^"]+)"', text[p]):
+            if not os.path.isfile(os.path.join(ROOT, inc)):
+                bad.append(f'{p}: includes {inc}, which is not there')
+            elif folder(inc) not in MAY[folder(p)]:
+                bad.append(f'{p}: may not include {inc}')
+            elif inc.endswith('_int.h') and folder(inc) != folder(p):
+                bad.append(f'{p}: {inc} is internal to its folder')
+    verdict('include_graph', bad)
+
+    bad = []
+    for p in files:
+        if not p.endswith('.h'):
+            continue
+        done = subprocess.run(['gcc', '-std=gnu17', '-D_GNU_SOURCE', '-Wall', '-Wextra', '-Werror',
+                               '-Wno-unused-parameter', '-I', ROOT, '-fsyntax-only', '-xc', '-'],
+                              input=f'#include "{p}"\n', text=True, capture_output=True)
+        if done.returncode:
+            bad.append(f'{p}: {done.stderr.splitlines()[0]}')
+    verdict('headers_stand_alone', bad)
+
+    verdict('banned_functions', [f'{p}: {m[1]}' for p in files
+                                 for m in [re.search(BANNED, text[p])] if m])
+    verdict('libraries_never_print', [
+        f'{p}: {m[0]}' for p in files if folder(p) in LIBRARIES
+        for m in [re.search(r'\b(printf|puts|perror|log_line|log_limited)\s*\(', text[p])] if m])
+    # Only memory/ turns guest addresses into pointers: nobody else may look inside a region.
+    verdict('one_gate', [f'{p}: uses ->hva' for p in files
+                         if folder(p) != 'memory' and re.search(r'(->|\.)hva\b', text[p])
+                         and p not in ('vcpu/vm.c',)])
+    verdict('no_plain_assert', [p for p in files if re.search(r'\bassert\s*\(', text[p])])
+    verdict('spdx_first', [p for p in files
+                           if not raw[p].startswith('/* SPDX-License-Identifier: Apache-2.0 */')])
+    verdict('file_length', [f'{p}: {raw[p].count(chr(10))} lines' for p in files
+                            if raw[p].count('\n') > 800])
+    verdict('columns', [f'{p}:{i + 1}' for p in files
+                        for i, line in enumerate(raw[p].split('\n'))
+                        if len(line.expandtabs(8)) > 100])
+
+    listed = subprocess.run(['git', 'ls-files'], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode == 0:
+        tops = {l.split('/')[0] for l in listed.stdout.split()}
+        verdict('top_level', [t for t in tops if not t.startswith('.') and t not in TOP])
+    bad = []
+    for d in sorted(TOP - {'meson.build', 'README.md', 'LICENSE'}) + ['monitor/base']:
+        readme = os.path.join(ROOT, d, 'README.md')
+        if not os.path.isfile(readme):
+            bad.append(f'{d}: no README.md')
+        elif sum(1 for _ in open(readme)) > 30:
+            bad.append(f'{d}/README.md is longer than 30 lines')
+    verdict('folder_readmes', bad)
+    sys.exit(1 if failed else 0)
+
+
+main()

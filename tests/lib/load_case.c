@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* load_case.c - see load_case.h */
+#include "tests/lib/load_case.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "monitor/base/cleanup.h"
+
+struct mem *ram;
+
+void new_ram(u64 size)
+{
+	mem_destroy(&ram);
+	assert_int_equal(mem_create(&ram, size, MEM_ANON, NULL), 0);
+}
+
+int ram_setup(void **state)
+{
+	new_ram(RAM);
+	return 0;
+}
+
+int ram_teardown(void **state)
+{
+	mem_destroy(&ram);
+	return 0;
+}
+
+bool zero_at(u64 gpa, u64 len)
+{
+	const u8 *p = mem_at(ram, gpa, len);
+
+	assert_non_null(p);
+	return !p[0] && !memcmp(p, p + 1, len - 1);
+}
+
+void assert_ram_untouched(void)
+{
+	for (unsigned i = 0; i < ram->region_count; i++)
+		assert_true(zero_at(ram->region[i].gpa, ram->region[i].len));
+}
+
+struct load_request request(int kernel_fd)
+{
+	return (struct load_request){.kernel_fd = kernel_fd, .kernel_path = "guests/k",
+		.initrd_fd = -1, .initrd_path = "guests/initrd", .cmdline = "a=1"};
+}
+
+struct result load(const struct load_request *req)
+{
+	struct result r = {0};
+
+	r.code = kernel_load(ram, req, &r.regs, &r.info, &r.err);
+	assert_int_equal(r.code, r.err.code);
+	return r;
+}
+
+struct result load_elf(const struct elf_file *f)
+{
+	_cleanup_fd_ int fd = elf_memfd(f);
+	struct load_request req = request(fd);
+
+	return load(&req);
+}
+
+void assert_refused(const struct result *r, const char *words)
+{
+	if (!r->code || !strstr(r->err.msg, words))
+		fail_msg("expected \"%s\", got code %d \"%s\"", words, r->code, r->err.msg);
+	assert_null(strchr(r->err.msg, '\n'));
+	assert_ram_untouched();
+}
+
+void refuse_elf(const struct elf_file *f, const char *words)
+{
+	struct result r = load_elf(f);
+
+	assert_refused(&r, words);
+	assert_int_equal(strncmp(r.err.msg, "guests/k: ", 10), 0);
+}
+
+void assert_segments_loaded(void)
+{
+	const u8 *text = mem_at(ram, ELF_TEXT_GPA, ELF_TEXT_LEN);
+	const u8 *data = mem_at(ram, ELF_DATA_GPA, ELF_DATA_LEN);
+
+	for (u64 i = 0; i < ELF_TEXT_LEN; i++)
+		assert_int_equal(text[i], elf_byte(ELF_TEXT_GPA + i));
+	for (u64 i = 0; i < ELF_DATA_LEN; i++)
+		assert_int_equal(data[i], elf_byte(ELF_DATA_GPA + i));
+	assert_true(zero_at(ELF_TEXT_GPA + ELF_TEXT_LEN, MEM_PAGE - ELF_TEXT_LEN % MEM_PAGE));
+	assert_true(zero_at(ELF_DATA_GPA + ELF_DATA_LEN, ELF_DATA_MEM - ELF_DATA_LEN));
+}
+
+u64 get(u64 gpa, unsigned len)
+{
+	u64 v = 0;
+
+	assert_true(mem_read(ram, gpa, &v, len));
+	return v;
+}

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds kelvin and runs its tests; tests/run is the way in.
+
+C test programs speak TAP (cmocka's), so every case counts, not every program. A program that
+exits with 77 is skipped; one that dies without a verdict is a failure.
+"""
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+C_SUITES = ['unit', 'hostile', 'fault', 'kvm']
+SUITES = C_SUITES + ['e2e', 'lint']
+
+
+class Tally:
+    def __init__(self):
+        self.passed = self.failed = self.skipped = 0
+        self.failures = []
+
+    def add(self, name, verdict, detail=''):
+        if verdict == 'pass':
+            self.passed += 1
+        elif verdict == 'skip':
+            self.skipped += 1
+            print(f'  skip  {name}  {detail}'.rstrip())
+        else:
+            self.failed += 1
+            self.failures.append(name)
+            print(f'  FAIL  {name}')
+            if detail:
+                print('        ' + detail.strip().replace('\n', '\n        '))
+
+
+def build(directory, args, fresh):
+    path = os.path.join(ROOT, directory)
+    if fresh and os.path.isdir(path):
+        shutil.rmtree(path)
+    if not os.path.isfile(os.path.join(path, 'build.ninja')):
+        run_or_die(['meson', 'setup', directory] + args)
+    run_or_die(['ninja', '-C', directory, '--quiet'])
+
+
+def run_or_die(cmd):
+    done = subprocess.run(cmd, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode:
+        sys.stdout.write(done.stdout.decode(errors='replace'))
+        print(f'tests/run: {" ".join(cmd)} failed')
+        print('0 passed, 1 failed, 0 skipped')
+        sys.exit(1)
+
+
+def tap(output, name, code, tally, label):
+    cases = re.findall(r'^(not ok|ok) \d+ - (\S+)([^\n]*)', output, re.M)
+    bad = False
+    for verdict, case, rest in cases:
+        full = f'{label}{name}.{case}'
+        if '# SKIP' in rest.upper():
+            tally.add(full, 'skip', rest.strip())
+        elif verdict == 'ok':
+            tally.add(full, 'pass')
+        else:
+            bad = True
+            at = output.find(f'not ok')
+            tally.add(full, 'fail', output[at:at + 1500])
+    if code == 77 and not cases:
+        tally.add(label + name, 'skip', output.strip().splitlines()[-1] if output.strip() else '')
+    elif (code != 0 and not bad) or not cases:
+        tally.add(label + name, 'fail', f'exit status {code}\n' + output[-3000:])
+
+
+def c_tests(directory, suites, tally, label):
+    listing = subprocess.run(['meson', 'introspect', '--tests', directory], cwd=ROOT, check=True,
+                             stdout=subprocess.PIPE).stdout
+    env = dict(os.environ, CMOCKA_MESSAGE_OUTPUT='TAP',
+               ASAN_OPTIONS='detect_leaks=1:abort_on_error=0',
+               UBSAN_OPTIONS='print_stacktrace=1:halt_on_error=1')
+    for t in json.loads(listing):
+        suite = t['suite'][0].split(':')[-1]
+        if suite not in suites:
+            continue
+        begin = time.monotonic()
+        try:
+            done = subprocess.run(t['cmd'], cwd=ROOT, env=env, stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=180)
+            output, code = done.stdout.decode(errors='replace'), done.returncode
+        except subprocess.TimeoutExpired as e:
+            output, code = (e.stdout or b'').decode(errors='replace') + '\ntimed out', -1
+        before = tally.passed
+        tap(output, t['name'], code, tally, label)
+        print(f'  {label}{t["name"]}: {tally.passed - before} passed, '
+              f'{time.monotonic() - begin:.1f} s', flush=True)
+
+
+def script(cmd, tally, label, env=None):
+    """A Python suite that prints TAP."""
+    proc = subprocess.Popen(cmd, cwd=ROOT, env=env, stdin=subprocess.DEVNULL,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    output = ''
+    for line in proc.stdout:
+        output += line
+        m = re.match(r'(not ok|ok) \d+ - (\S+)(.*)', line)
+        if not m:
+            continue
+        if '# SKIP' in m[3].upper():
+            tally.add(f'{label}.{m[2]}', 'skip', m[3].strip())
+        else:
+            tally.add(f'{label}.{m[2]}', 'pass' if m[1] == 'ok' else 'fail',
+                      '' if m[1] == 'ok' else m[3])
+    code = proc.wait()
+    if code == 77:
+        tally.add(label, 'skip', output.strip().splitlines()[-1] if output.strip() else '')
+    elif code and 'not ok' not in output:
+        tally.add(label, 'fail', f'exit status {code}\n' + output[-3000:])
+    elif code:
+        print(output[-6000:])
+
+
+def main():
+    ap = argparse.ArgumentParser(prog='tests/run')
+    ap.add_argument('--ci', action='store_true', help='fresh builds, warnings are errors')
+    ap.add_argument('suites', nargs='*', metavar='SUITE', help=', '.join(SUITES))
+    args = ap.parse_args()
+    unknown = [s for s in args.suites if s not in SUITES]
+    if unknown:
+        ap.error(f'no suite "{unknown[0]}": {", ".join(SUITES)}')
+    suites = args.suites or SUITES
+    tally = Tally()
+    werror = ['--werror'] if args.ci else []
+    release, sanitized = ('build-ci', 'build-ci-asan') if args.ci else ('build', 'build-asan')
+    begin = time.monotonic()
+
+    build(release, werror, args.ci)
+    print(f'built {release}, {time.monotonic() - begin:.0f} s', flush=True)
+    build(sanitized, werror + ['-Db_sanitize=address,undefined', '-Db_lundef=false'], args.ci)
+    print(f'built {sanitized}, {time.monotonic() - begin:.0f} s', flush=True)
+    if 'lint' in suites:
+        script([sys.executable, 'tests/lib/lint.py'], tally, 'lint')
+    c = [s for s in suites if s in C_SUITES]
+    if c:
+        c_tests(release, c, tally, '')
+        c_tests(sanitized, c, tally, 'asan.')
+    if 'e2e' in suites:
+        for label, directory in (('e2e', release), ('asan.e2e', sanitized)):
+            env = dict(os.environ, KELVIN_BUILD=os.path.join(ROOT, directory))
+            script([sys.executable, 'tests/e2e/all.py'], tally, label, env)
+    for name in tally.failures:
+        print(f'failed: {name}')
+    print(f'{time.monotonic() - begin:.0f} s')
+    print(f'{tally.passed} passed, {tally.failed} failed, {tally.skipped} skipped')
+    sys.exit(1 if tally.failed or not tally.passed else 0)
+
+
+main()

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vcpu_int.h - what the files of vcpu/ share. Nothing outside this folder (and its unit tests)
+ * includes it.
+ *
+ * vm.c builds, boots and takes apart; run.c is the vCPU thread; park.c starts, pauses, stops and
+ * probes the threads; state.c saves and loads through KVM what codec.c encodes and checks; cpuid.c
+ * and msr.c hold the policy; ioapic.c and regs.c are plain data handling.
+ */
+#ifndef KELVIN_VCPU_INT_H
+#define KELVIN_VCPU_INT_H
+
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <time.h>
+
+#include "vcpu/vm.h"
+
+/* ---- CPUID (cpuid.c) ---- */
+
+#define CPUID_MAX 256u /* KVM's own limit */
+
+struct cpuid_table {
+	struct kvm_cpuid2 head; /* head.nent entries are valid */
+	struct kvm_cpuid_entry2 entry[CPUID_MAX];
+};
+
+enum cpuid_reg { CPUID_EAX, CPUID_EBX, CPUID_ECX, CPUID_EDX };
+
+/* Executes CPUID, or plays a host in a test. */
+typedef void (*cpuid_fn)(u32 leaf, u32 sub, u32 out[4]);
+void cpuid_native(u32 leaf, u32 sub, u32 out[4]);
+
+struct kvm_cpuid_entry2 *cpuid_find(struct cpuid_table *t, u32 leaf, u32 sub);
+/* Filters what KVM supports into what our guests see; the same for every vCPU. */
+void cpuid_policy(struct cpuid_table *t, unsigned vcpus, u32 tsc_khz);
+/* Writes the APIC id of vCPU @idx wherever CPUID tells it. */
+void cpuid_set_id(struct cpuid_table *t, unsigned idx);
+
+/* Asks KVM what it supports; for the slow path of cpuid_check(). */
+typedef int (*cpuid_ask)(void *ctx, struct cpuid_table *ret, struct err *e);
+/* Whether a guest that saw @saved can go on here; -ENOTSUP names what is missing. */
+int cpuid_check(struct cpuid_table *saved, cpuid_fn host, cpuid_ask ask, void *ctx, struct err *e);
+/* "AuthenticAMD family 25 model 1 stepping 1: fpu ..."; false if it does not fit in @cap. */
+bool cpuid_describe(struct cpuid_table *t, char *out, size_t cap);
+
+/* ---- MSRs (msr.c) ---- */
+
+#define MSR_MAX          1024u
+#define MSR_TSC          0x10u
+#define MSR_TSC_DEADLINE 0x6e0u
+#define MSR_MTRR_DEFTYPE 0x2ffu
+#define MSR_KVM_CLOCK    0x4b564d01u
+
+struct msr_list {
+	u32 count;
+	u32 index[MSR_MAX];
+};
+
+struct msr_table {
+	struct kvm_msrs head; /* head.nmsrs entries are valid */
+	struct kvm_msr_entry entry[MSR_MAX];
+};
+
+int msr_list_get(int kvm_fd, struct msr_list *ret, struct err *e);
+/* Reads all of @list that this vCPU has; the TSC deadline comes last. */
+int msr_read_all(int vcpu_fd, const struct msr_list *list, struct msr_table *ret, struct err *e);
+/* Whether @list has every register of @t that is not 0. */
+int msr_check(const struct msr_table *t, const struct msr_list *list, struct err *e);
+int msr_write_all(int vcpu_fd, const struct msr_table *t, struct err *e);
+struct kvm_msr_entry *msr_find(struct msr_table *t, u32 index);
+
+/* ---- IOAPIC (ioapic.c) ---- */
+
+#define IOAPIC_LEN     0x1000u
+#define IOAPIC_ID_MASK 0x0f000000u
+#define RTE_MASKED     (1ull << 16)
+/* Vector, delivery and destination mode, polarity, trigger, mask, destination. */
+#define RTE_WRITABLE   0xff0000000001afffull
+
+struct ioapic {
+	pthread_mutex_t lock; /* for writers */
+	u32 id;
+	u8 select;
+	u64 rte[GSI_COUNT]; /* atomic: vm_irq() reads without the lock */
+};
+
+void ioapic_init(struct ioapic *io);
+void ioapic_finish(struct ioapic *io);
+void ioapic_mmio(struct ioapic *io, u64 off, u8 *data, unsigned len, bool write);
+/* The message that an edge on @gsi sends; false while the pin is masked. */
+bool ioapic_msi(const struct ioapic *io, unsigned gsi, struct kvm_msi *ret);
+
+/* ---- saved state (codec.c): plain data, no KVM calls ---- */
+
+#define XSAVE_MIN   576u /* legacy area and header */
+#define XSAVE_PLAIN 4096u
+#define XSAVE_MAX   16384u
+
+struct vm_state {
+	u64 clock_ns;    /* kvm-clock */
+	u64 realtime_ns; /* CLOCK_REALTIME at the same moment */
+	u32 tsc_khz;
+	u32 ioapic_id;
+	u8 ioapic_select;
+	u64 rte[GSI_COUNT];
+};
+
+struct cpu_state {
+	u32 mp_state;
+	struct kvm_regs regs;
+	struct kvm_sregs sregs;
+	struct kvm_debugregs debug;
+	bool has_xcr0;
+	u64 xcr0;
+	struct kvm_vcpu_events events;
+	struct kvm_lapic_state lapic;
+	u32 xsave_len;
+	u8 xsave[XSAVE_MAX] __attribute__((aligned(64)));
+	struct cpuid_table cpuid;
+	struct msr_table msrs;
+};
+
+void vm_state_encode(const struct vm_state *s, struct enc *out);
+int vm_state_decode(struct vm_state *s, const void *data, size_t len, struct err *e);
+void cpu_state_encode(const struct cpu_state *s, struct enc *out);
+int cpu_state_decode(struct cpu_state *s, const void *data, size_t len, struct err *e);
+
+/* ---- registers (regs.c) ---- */
+
+void boot_registers(const struct boot_regs *b, struct kvm_regs *regs, struct kvm_sregs *sregs);
+void dump_registers(const struct kvm_regs *r, const struct kvm_sregs *s, char *out, size_t cap);
+
+/* ---- the machine (vm.c, run.c, park.c) ---- */
+
+/* What the vCPU threads are to do. LEAVE is final. */
+enum want { WANT_PARK, WANT_RUN, WANT_LEAVE };
+
+struct vcpu {
+	struct vm *vm;
+	unsigned idx;
+	int fd;
+	struct kvm_run *run;
+	struct cpuid_table *cpuid; /* what was set; cut to its entries. NULL before boot or load */
+	pthread_t thread;
+	bool started; /* thread is valid and not joined */
+
+	/* Under vm->lock. */
+	int tid;        /* also read atomically; 0: no thread (yet, or any more) */
+	u32 acked;      /* vm->epoch of the last pause it has answered */
+	u64 probed_ns;  /* CPU time at its last answer to, or look by, a probe */
+
+	/* Its own thread, or the loop's while it is parked. */
+	bool io_pending;   /* an access was answered; KVM completes it on the next entry */
+	bool clock_paused; /* tell kvm-clock before the next entry */
+	u32 wake_seen;     /* vm->wake_seq at its last vcpu_wait() */
+	bool power_off;    /* the guest asked for it, with: */
+	int status;
+
+	/* Atomic. */
+	u32 probe; /* asked to say whether it can ever run again */
+	u64 cpu_final_ns;
+	clockid_t cpu_clock; /* set before tid */
+};
+
+struct vm {
+	int kvm_fd, vm_fd;
+	size_t run_len; /* of the mapping of struct kvm_run */
+	const struct vm_ops *ops;
+	void *ctx;
+	unsigned count;
+	u32 tsc_khz;
+	bool tsc_scaled; /* tsc_khz is not the host's: vcpu_load() sets it */
+	struct ioapic ioapic;
+
+	pthread_mutex_t lock;
+	pthread_cond_t turn; /* want or epoch changed */
+	u32 want;            /* written under lock, read atomically */
+	u32 epoch;           /* counts vm_pause() */
+	unsigned parked;     /* vCPUs that answered this epoch */
+	unsigned left;       /* threads that ended */
+	bool ended;          /* vm_ops.ended was called or must not be */
+	unsigned probe_left; /* answers outstanding */
+	unsigned probe_dead; /* answers that said "never again" */
+	bool probed;         /* the last probe found the guest alive */
+
+	/* Atomic: what vcpu_wait() sleeps on. */
+	u32 wake_seq;
+	u32 waiters;
+
+	struct vcpu vcpu[];
+};
+
+/* ioctl() that goes on after a signal. */
+int kvm_call(int fd, unsigned long request, void *arg);
+
+/* The vCPU thread. */
+void *vcpu_thread(void *arg);
+/* Puts the handler of the kick signal in place. */
+int kick_install(struct err *e);
+
+/* park.c, called by the vCPU thread. True: enter the guest; false: leave. */
+bool vcpu_attend(struct vcpu *v);
+/* Nothing is asked of this vCPU but to run. */
+static inline bool vcpu_undisturbed(const struct vcpu *v)
+{
+	return __atomic_load_n(&v->vm->want, __ATOMIC_SEQ_CST) == WANT_RUN &&
+		!__atomic_load_n(&v->probe, __ATOMIC_SEQ_CST);
+}
+void vcpu_hello(struct vcpu *v);
+void vcpu_leave(struct vcpu *v);
+void guest_over(struct vcpu *v, const struct end_report *r);
+/* Asks all threads to leave without vm_ops.ended, and joins them. */
+void vm_join(struct vm *vm);
+/* Ends every sleep in vcpu_wait(). */
+void wake_waiters(struct vm *vm);
+
+#endif
