@@ -48,7 +48,7 @@ static void invalid(u64 arg, struct ring0_frame *frame)
 	__asm__ volatile("ud2");
 }
 
-static int do_power(void)
+static __attribute__((noreturn)) int do_power(void)
 {
 	kit_power((unsigned)kit_option_number("status", 0));
 }
@@ -120,13 +120,13 @@ static int do_reset_cf9(void)
 	return after_reset();
 }
 
-static int do_spin(void)
+static __attribute__((noreturn)) int do_spin(void)
 {
 	for (;;)
 		__asm__ volatile("" : : : "memory");
 }
 
-static int do_wait(void)
+static __attribute__((noreturn)) int do_wait(void)
 {
 	for (;;)
 		kit_wait(KIT_FOREVER);
@@ -143,7 +143,7 @@ static int do_ports(void)
 	return kit_inb(0x2345) != 0xff;
 }
 
-static int do_storm(void)
+static __attribute__((noreturn)) int do_storm(void)
 {
 	for (;;)
 		kit_ready();

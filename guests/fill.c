@@ -93,7 +93,7 @@ int kit_main(void)
 	mib = kit_option_number("mib", 1);
 	seed = kit_option_number("seed", 0);
 	if (mib > kit_pages_left() / MIB) {
-		kit_printf("fill: only %lu MiB left\n", kit_pages_left() / MIB);
+		kit_printf("fill: only %zu MiB left\n", kit_pages_left() / (size_t)MIB);
 		return 2;
 	}
 	memory = kit_pages(mib * MIB);

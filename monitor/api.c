@@ -81,13 +81,12 @@ static void arm_tick(struct api *api)
 static void on_tick(struct ring_op *op, int res)
 {
 	struct api *api = container_of(op, struct api, tick_op);
-	u64 now = http_now_ns();
 
 	if (api->closing)
 		return;
 	for (unsigned i = 0; i < CONNECTIONS_MAX; i++)
 		if (api->slot[i].conn)
-			http_tick(api->slot[i].conn, now);
+			http_tick(api->slot[i].conn);
 	if (api->accept_later)
 		accept_next(api);
 	arm_tick(api);
@@ -366,6 +365,7 @@ static const struct http_ops http_ops = {
 	.request = on_request,
 	.timed = on_timed,
 	.closed = on_closed,
+	.now_ns = http_now_ns,
 };
 
 static void admit(struct api *api, int fd)

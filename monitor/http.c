@@ -114,12 +114,12 @@ bool http_busy(const struct http_conn *c)
 
 /* ---- parser callbacks ---- */
 
-/* Gives up on the request; the parser then stops. Returns nonzero for it. */
+/* Gives up on the request: returns what makes the parser stop (1 and 2 can mean something else). */
 static int bad(struct http_conn *c, unsigned status, const char *text)
 {
 	c->bad_status = status;
 	snprintf(c->bad_text, sizeof(c->bad_text), "%s", text);
-	return 1;
+	return -1;
 }
 
 static int on_url(http_parser *p, const char *at, size_t len)
@@ -280,7 +280,7 @@ static void start_io(struct http_conn *c)
 /* From here on time counts. */
 static void start_clock(struct http_conn *c)
 {
-	c->begun_ns = c->moved_ns = http_now_ns();
+	c->begun_ns = c->moved_ns = c->ops->now_ns();
 	c->ops->timed(c->ctx);
 }
 
@@ -537,7 +537,7 @@ static void on_io(struct ring_op *op, int res)
 		return;
 	}
 	if (res > 0 && c->state != LINGERING)
-		c->moved_ns = http_now_ns();
+		c->moved_ns = c->ops->now_ns();
 	if (is_output(c))
 		on_sent(c, res);
 	else
@@ -551,8 +551,9 @@ bool http_timed(const struct http_conn *c)
 	return c->state != WAITING && c->begun_ns && !c->dying && !c->expired;
 }
 
-void http_tick(struct http_conn *c, u64 now_ns)
+void http_tick(struct http_conn *c)
 {
+	u64 now_ns = c->ops->now_ns();
 	bool late;
 
 	if (!http_timed(c))

@@ -35,6 +35,7 @@ struct http_ops {
 	void (*timed)(void *ctx);
 	/* The connection is about to be freed. */
 	void (*closed)(void *ctx, struct http_conn *c);
+	u64 (*now_ns)(void); /* http_now_ns() outside tests */
 };
 
 /* Takes @fd over (also on failure) and begins to read. */
@@ -49,9 +50,9 @@ bool http_busy(const struct http_conn *c);
 
 /* Whether a limit on time runs, so that http_tick() must be called now and then. */
 bool http_timed(const struct http_conn *c);
-/* Enforces the limits on time; may free @c. @now_ns is CLOCK_MONOTONIC. */
-void http_tick(struct http_conn *c, u64 now_ns);
-u64 http_now_ns(void);
+/* Enforces the limits on time; may free @c. */
+void http_tick(struct http_conn *c);
+u64 http_now_ns(void); /* CLOCK_MONOTONIC */
 
 /* Answers "too many connections" and closes @fd, without waiting. */
 void http_refuse(int fd);

@@ -85,7 +85,7 @@ int snap_add(struct snap_writer *w, const char *tag, u16 version, const void *da
 	must(len <= SNAP_STATE_MAX && w->state.len + len <= SNAP_STATE_MAX);
 	for (u32 i = 0; i < w->section_count; i++)
 		must(strcmp(w->tag[i], tag) != 0);
-	strcpy(w->tag[w->section_count++], tag);
+	memcpy(w->tag[w->section_count++], tag, strlen(tag) + 1);
 	snap_encode_section(&w->state, tag, version, data, len);
 	return w->state.oom ? fail(w, e, ENOMEM, "cannot keep a section") : 0;
 }

@@ -113,27 +113,24 @@ static bool may_refuse(int vcpu_fd, const struct kvm_msr_entry *m)
 	return kvm_call(vcpu_fd, KVM_GET_MSRS, &now) == 1 && now.entry.data == m->data;
 }
 
-int msr_write_all(int vcpu_fd, const struct msr_table *t, struct err *e)
+int msr_write_all(int vcpu_fd, struct msr_table *t, struct err *e)
 {
-	struct msr_table rest;
-	u32 next = 0;
+	while (t->head.nmsrs) {
+		u32 left = t->head.nmsrs;
+		struct kvm_msr_entry m;
+		int done = kvm_call(vcpu_fd, KVM_SET_MSRS, t);
 
-	while (next < t->head.nmsrs) {
-		const struct kvm_msr_entry *m;
-		int done;
-
-		rest.head = (struct kvm_msrs){.nmsrs = t->head.nmsrs - next};
-		memcpy(rest.entry, &t->entry[next], rest.head.nmsrs * sizeof(rest.entry[0]));
-		done = kvm_call(vcpu_fd, KVM_SET_MSRS, &rest);
 		if (done < 0)
 			return err_sys(e, errno, "KVM_SET_MSRS");
-		next += (u32)done;
-		if (next == t->head.nmsrs)
+		if ((u32)done >= left)
 			break;
-		m = &t->entry[next++];
-		if (!may_refuse(vcpu_fd, m))
+		m = t->entry[done];
+		if (!may_refuse(vcpu_fd, &m))
 			return err_set(e, -ENOTSUP, "KVM on this host refuses to set register "
-				"0x%x to 0x%llx", m->index, m->data);
+				"0x%x to 0x%llx", m.index, m.data);
+		left -= (u32)done + 1;
+		memmove(t->entry, &t->entry[done + 1], left * sizeof(t->entry[0]));
+		t->head.nmsrs = left;
 	}
 	return 0;
 }

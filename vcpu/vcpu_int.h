@@ -41,12 +41,12 @@ void cpuid_set_id(struct cpuid_table *t, unsigned idx);
 typedef int (*cpuid_ask)(void *ctx, struct cpuid_table *ret, struct err *e);
 /* Whether a guest that saw @saved can go on here; -ENOTSUP names what is missing. */
 int cpuid_check(struct cpuid_table *saved, cpuid_fn host, cpuid_ask ask, void *ctx, struct err *e);
-/* "AuthenticAMD family 25 model 1 stepping 1: fpu ..."; false if it does not fit in @cap. */
-bool cpuid_describe(struct cpuid_table *t, char *out, size_t cap);
+/* "AuthenticAMD family 25 model 1 stepping 1: fpu, ..."; cut, with "...", to fit @cap. */
+void cpuid_describe(struct cpuid_table *t, char *out, size_t cap);
 
 /* ---- MSRs (msr.c) ---- */
 
-#define MSR_MAX          1024u
+#define MSR_MAX          512u
 #define MSR_TSC          0x10u
 #define MSR_TSC_DEADLINE 0x6e0u
 #define MSR_MTRR_DEFTYPE 0x2ffu
@@ -67,7 +67,8 @@ int msr_list_get(int kvm_fd, struct msr_list *ret, struct err *e);
 int msr_read_all(int vcpu_fd, const struct msr_list *list, struct msr_table *ret, struct err *e);
 /* Whether @list has every register of @t that is not 0. */
 int msr_check(const struct msr_table *t, const struct msr_list *list, struct err *e);
-int msr_write_all(int vcpu_fd, const struct msr_table *t, struct err *e);
+/* Sets them in order. Uses @t up. */
+int msr_write_all(int vcpu_fd, struct msr_table *t, struct err *e);
 struct kvm_msr_entry *msr_find(struct msr_table *t, u32 index);
 
 /* ---- IOAPIC (ioapic.c) ---- */
@@ -193,6 +194,15 @@ struct vm {
 
 /* ioctl() that goes on after a signal. */
 int kvm_call(int fd, unsigned long request, void *arg);
+/* What KVM supports on this host. Takes KVM 0.3..0.5 ms. */
+int vm_supported_cpuid(struct vm *vm, struct cpuid_table *ret, struct err *e);
+/* Sets vm->tsc_khz to the host's. */
+int vm_host_tsc(struct vm *vm, struct err *e);
+/* Sets CPUID and keeps a copy for vcpu_save(). */
+int vcpu_set_cpuid(struct vcpu *v, const struct cpuid_table *t, struct err *e);
+/* Leaves the registers where KVM takes them from on the next entry: saves a call. Only for a vCPU
+ * that runs or halts: one that waits for its start would be overwritten after it. */
+void vcpu_set_regs(struct vcpu *v, const struct kvm_regs *regs);
 
 /* The vCPU thread. */
 void *vcpu_thread(void *arg);
@@ -209,7 +219,10 @@ static inline bool vcpu_undisturbed(const struct vcpu *v)
 }
 void vcpu_hello(struct vcpu *v);
 void vcpu_leave(struct vcpu *v);
+/* The guest ended: tells vm_ops, if this is the first to say so, and makes all threads leave. */
 void guest_over(struct vcpu *v, const struct end_report *r);
+/* Reports GUEST_HALTED. */
+void vcpu_halted(struct vcpu *v);
 /* Asks all threads to leave without vm_ops.ended, and joins them. */
 void vm_join(struct vm *vm);
 /* Ends every sleep in vcpu_wait(). */

@@ -3,7 +3,7 @@
  * vm.h - a KVM virtual machine and its vCPU threads: every KVM ioctl is behind this header.
  *
  * Built in the order KVM charges least for: VM, memory slots, split irqchip, vCPUs (vm_create),
- * then ioeventfds and irqfds (vm_add_device), CPUID and registers or saved state, then threads.
+ * then ioeventfds (vm_add_device), CPUID and registers or saved state, then threads.
  *
  * Threads: the loop thread builds, starts, pauses, saves and stops. One thread a vCPU runs
  * KVM_RUN and calls vm_ops. vm_irq() may be called by any thread. Pausing and stopping are
@@ -59,7 +59,8 @@ struct vm_ops {
 	void (*mmio)(void *ctx, struct vcpu *v, u64 gpa, u8 *data, unsigned len, bool write);
 	/* One access to a port; string instructions come one by one. Reads come as all ones. */
 	void (*pio)(void *ctx, struct vcpu *v, u16 port, u8 *data, unsigned len, bool write);
-	/* The last running vCPU has parked after vm_pause(): the state may be saved now. */
+	/* The last running vCPU has parked after vm_pause(): the state may be saved now. Once for
+	 * each vm_pause(), unless vm_resume(), vm_stop() or the guest's end overtook it. */
 	void (*parked)(void *ctx);
 	/* The guest is over; called once, by the first vCPU that saw it (or by the last one to
 	 * leave after vm_stop()). The others are leaving by themselves. */
@@ -81,7 +82,7 @@ void vm_destroy(struct vm **vm);
 int vm_add_device(struct vm *vm, u64 notify_gpa, int kick_fd, unsigned gsi, struct err *e);
 
 /* Raises edge interrupt @gsi: wakes a vCPU in vcpu_wait(), and, where the guest unmasked the
- * IOAPIC pin, injects it. Any thread. */
+ * IOAPIC pin, injects it (KVM_SIGNAL_MSI on the VM's descriptor). Any thread. */
 void vm_irq(struct vm *vm, unsigned gsi);
 
 /* How vCPU 0 starts. Everything not named is zero or the architecture's reset value. */
@@ -101,9 +102,9 @@ int vm_boot(struct vm *vm, const struct boot_regs *r, struct err *e);
 
 /* Threads; the vCPUs begin parked. No descriptor may be opened in bulk after this. */
 int vm_start(struct vm *vm, struct err *e);
-void vm_resume(struct vm *vm);  /* parked -> running */
+void vm_resume(struct vm *vm);  /* parked -> running; may come before vm_start() */
 void vm_pause(struct vm *vm);   /* running -> parked; vm_ops.parked says when */
-void vm_stop(struct vm *vm);    /* any -> leaving; vm_ops.ended says when */
+void vm_stop(struct vm *vm);    /* any -> leaving, for good; vm_ops.ended says when, if vm_start() was called */
 
 /* ---- for vm_ops.mmio, on the vCPU's own thread ---- */
 /* Sleeps until a device raised an interrupt since this vCPU's last wait, @ns passed, or the vCPU is
@@ -143,7 +144,7 @@ int vcpu_load(struct vm *vm, unsigned idx, const void *data, size_t len, struct 
 int vm_check(const void *data, size_t len, struct err *e);
 int vcpu_check(const void *data, size_t len, struct err *e);
 
-/* A readable list of what CPU a saved vCPU needs ("AuthenticAMD family 25 ...", feature names). */
+/* A readable list, cut to fit @cap, of what CPU a saved vCPU needs ("AuthenticAMD family 25 ...", feature names). */
 int vcpu_describe(const void *data, size_t len, char *out, size_t cap, struct err *e);
 
 #endif

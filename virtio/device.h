@@ -14,6 +14,7 @@
 #ifndef KELVIN_VIRTIO_DEVICE_H
 #define KELVIN_VIRTIO_DEVICE_H
 
+#include <linux/virtio_ids.h> /* VIRTIO_ID_* */
 #include <pthread.h>
 
 #include "virtio/queue.h"
@@ -22,13 +23,10 @@
 #define VIRTIO_MMIO_NOTIFY 0x50u
 #define VIRTIO_QUEUES_MAX  8u
 
-#define VIRTIO_ID_NET   1u
-#define VIRTIO_ID_BLOCK 2u
-#define VIRTIO_ID_VSOCK 19u
-
-#define VIRTIO_F_INDIRECT_DESC (1ull << 28)
-#define VIRTIO_F_EVENT_IDX     (1ull << 29)
-#define VIRTIO_F_VERSION_1     (1ull << 32)
+/* Feature masks. The kernel's headers have VIRTIO_F_* as bit numbers. */
+#define VIRTIO_MASK_INDIRECT_DESC (1ull << 28)
+#define VIRTIO_MASK_EVENT_IDX     (1ull << 29)
+#define VIRTIO_MASK_VERSION_1     (1ull << 32)
 
 struct virtio_dev;
 

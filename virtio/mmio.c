@@ -110,7 +110,8 @@ static void count(u64 *stat)
 
 static u64 offered(const struct virtio_dev *d)
 {
-	return d->ops->features | VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX;
+	return d->ops->features | VIRTIO_MASK_VERSION_1 | VIRTIO_MASK_INDIRECT_DESC |
+		VIRTIO_MASK_EVENT_IDX;
 }
 
 /* The selected queue, or NULL. */
@@ -305,8 +306,8 @@ static bool status_edge(u32 from, u32 to)
 static void features_to_queues(struct virtio_dev *d)
 {
 	for (unsigned i = 0; i < d->ops->queue_count; i++) {
-		d->queue[i].event_idx = virtio_has(d, VIRTIO_F_EVENT_IDX);
-		d->queue[i].indirect = virtio_has(d, VIRTIO_F_INDIRECT_DESC);
+		d->queue[i].event_idx = virtio_has(d, VIRTIO_MASK_EVENT_IDX);
+		d->queue[i].indirect = virtio_has(d, VIRTIO_MASK_INDIRECT_DESC);
 	}
 }
 

@@ -349,7 +349,7 @@ int vq_load(struct vq *q, struct dec *in, struct err *e)
 		return err_set(e, -EINVAL, "ends too early");
 	if (ready > 1 || live > ready)
 		return err_set(e, -EINVAL, "ready: %u with live %u", ready, live);
-	if (n.size && !size_ok(&n))
+	if ((n.size || live) && !size_ok(&n))
 		return err_set(e, -EINVAL, "size: %u is not a power of two up to %u", n.size,
 			n.size_max);
 	n.ready = ready;

@@ -9,8 +9,8 @@
  *   vsock_rx.c    packets to the guest (queue 0), and the event queue (2)
  *
  * Locking. Everything here runs on the loop thread with dev->lock held, except the ring's
- * callbacks: those enter through vsock_lock() and leave through vsock_unlock(), which also frees
- * dead connections. So a pointer to a connection stays good until then, whatever happens to it.
+ * callbacks: those enter through vsock_lock() and leave through vsock_unlock(), which also sends what
+ * became due to the guest and frees dead connections. So a pointer to a connection stays good until then, whatever happens to it.
  */
 #ifndef KELVIN_VIRTIO_VSOCK_INT_H
 #define KELVIN_VIRTIO_VSOCK_INT_H
@@ -155,7 +155,8 @@ struct vsock {
 	unsigned rst_head, rst_count;
 
 	bool reset_pending; /* reset() happened, process() has not seen it */
-	bool activated;     /* the same for activate() */
+	bool want_driver;   /* connections are parked until the device is live */
+	bool in_timer;      /* the timer's callback runs, and will set it again */
 	bool event_pending; /* a restored guest is to be told that its connections are gone */
 	bool gated;         /* it was not, or it did not answer yet: send it nothing */
 	unsigned gate_left; /* event buffers that were left when it was told */
@@ -178,8 +179,6 @@ void vsock_unlock(struct vsock *v);
 u64 vsock_now_ns(void);
 /* Makes sure that the timer fires at @due_ns or before. */
 void vsock_timer(struct vsock *v, u64 due_ns);
-/* Closes what a reset left behind. */
-void vsock_after_reset(struct vsock *v);
 
 /* vsock_conn.c */
 /* NULL when there are too many, or no memory. Owns @fd on success. */
@@ -194,7 +193,9 @@ void conn_reap(struct vsock *v);
 void conn_free_all(struct vsock *v);
 /* Calls conn_timeout() some time after @ns from now. 0: never. */
 void conn_due(struct vsock_conn *c, u64 ns);
-void conn_timeout(struct vsock_conn *c, u64 now_ns);
+void conn_timeout(struct vsock_conn *c);
+/* Calls conn_timeout() when it is time to try again, or to give up. */
+void conn_retry(struct vsock_conn *c);
 void conn_pend(struct vsock_conn *c, unsigned what);
 void conn_make_ready(struct vsock_conn *c);
 void conn_not_ready(struct vsock_conn *c);
@@ -210,10 +211,14 @@ void conn_refused(struct vsock_conn *c);
 void conn_after_reset(struct vsock_conn *c);
 /* Waits for the socket to have something. */
 void conn_poll_in(struct vsock_conn *c);
+/* A read found the end of the stream. */
+void conn_at_end(struct vsock_conn *c);
 /* We will not send (VIRTIO_VSOCK_SHUTDOWN_SEND) or not take (RCV) any more. */
 void conn_tell_shutdown(struct vsock_conn *c, unsigned flags);
 /* How many bytes the guest takes now. */
 u32 conn_credit(const struct vsock_conn *c);
+/* Whether the guest could be given bytes, if it has credit. */
+bool conn_has_data(const struct vsock_conn *c);
 /* Takes over what a header says about credit. */
 void conn_take_credit(struct vsock_conn *c, u32 buf_alloc, u32 fwd_cnt);
 /* The host took @n bytes; tells the guest if that matters to it. */
@@ -240,6 +245,8 @@ void vsock_tx_run(struct vsock *v);
 /* vsock_rx.c */
 void vsock_rx_init(struct vsock *v);
 void vsock_rx_run(struct vsock *v);
+/* The guest was told about its reset, or cannot be: from now on it gets packets. */
+void vsock_open_gate(struct vsock *v);
 void vsock_event_run(struct vsock *v);
 /* An RST for a packet of no connection. */
 void vsock_rst(struct vsock *v, const struct virtio_vsock_hdr *h);

@@ -97,7 +97,7 @@ gdt:
 	.quad	0x00cff3000000ffff	/* 0x28 user data */
 	.quad	0x00affb000000ffff	/* 0x30 user code, 64 bits */
 	.quad	0
-	.word	0x67, tss_15_0		/* 0x40 TSS; kit.ld splits its address */
+	.word	tss_limit, tss_15_0	/* 0x40 TSS; kit.ld splits its address */
 	.byte	tss_23_16, 0x89, 0, tss_31_24
 	.quad	0
 gdt_end:
@@ -108,7 +108,7 @@ tss:
 	.long	0
 	.quad	ring0_stack_end		/* rsp0 */
 	.fill	88, 1, 0
-	.word	0, 0x68			/* no I/O bitmap: IOPL 3 opens all ports */
+	.word	0, tss_bitmap		/* where the I/O bitmap is: all zero, all ports open */
 
 	.balign 8
 gdt_pointer:
@@ -135,6 +135,12 @@ page_2:
 	.quad	at + 0xe7
 	.set	at, at + 0x200000
 	.endr
+
+	/* The bitmap says what IOPL 3 says already; hypervisors that emulate ring 0 know only this. */
+	.section .bss.ports, "aw", @nobits
+	.globl io_bitmap
+io_bitmap:
+	.fill	8192 + 1
 
 	.section .bss.stacks, "aw", @nobits
 	.balign 16

@@ -10,9 +10,11 @@
 #define MSR_X2APIC_TPR      0x808
 #define MSR_X2APIC_SPURIOUS 0x80f
 #define MSR_X2APIC_TIMER    0x832
+#define MSR_X2APIC_LINT0    0x835
 #define MSR_X2APIC_COUNT    0x838
 #define MSR_X2APIC_DIVIDE   0x83e
 #define SPURIOUS_ENABLE     0x100
+#define LVT_MASKED          0x10000
 #define DIVIDE_BY_1         0xb
 
 #define IOAPIC        0xFEC00000
@@ -41,6 +43,8 @@ static void enable(u64 arg, struct ring0_frame *frame)
 	(void)arg;
 	wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | APIC_BASE_ENABLE);
 	wrmsr(MSR_X2APIC_TPR, 0);
+	/* Behind LINT0 is the PIC, where there is one: nobody told it its vectors. */
+	wrmsr(MSR_X2APIC_LINT0, LVT_MASKED);
 	wrmsr(MSR_X2APIC_SPURIOUS, SPURIOUS_ENABLE | VECTOR_SPURIOUS);
 	wrmsr(MSR_X2APIC_DIVIDE, DIVIDE_BY_1);
 	wrmsr(MSR_X2APIC_TIMER, VECTOR_TIMER);

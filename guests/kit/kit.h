@@ -85,7 +85,7 @@ void kit_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 struct ring0_frame {
 	u64 rip, cs, rflags, rsp, ss; /* of the caller, in ring 3; may be changed */
 };
-/* Calls @fn in ring 0, interrupts off. Keep it short: see host facts about ring 0 in boot.S. */
+/* Calls @fn in ring 0, interrupts off. Keep it short: see boot.S. */
 void kit_ring0(void (*fn)(u64 arg, struct ring0_frame *frame), u64 arg);
 
 /* ---- single instructions ---- */

@@ -301,7 +301,6 @@ static void call_event(struct vsock_conn *c)
 {
 	c->due = false;
 	c->short_room = false;
-	c->short_credit = false;
 	c->ops->event(c);
 	if (c->state != OPEN)
 		return;
@@ -600,9 +599,10 @@ static bool have_room(struct vsock_conn *c, size_t len)
 	if (credit(c) < len) {
 		if (!c->short_credit)
 			c->control |= BIT(OP_CREDIT_REQUEST);
-		c->short_credit = true;
+		c->short_credit = true; /* asked once until there is enough again */
 		return false;
 	}
+	c->short_credit = false;
 	return true;
 }
 

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cmd_inspect.c - kelvin inspect: say what is in a snapshot or a VM.
+ *
+ * An operand with a '/' in it, or one that names a directory with a state file, is a snapshot;
+ * anything else is the id of a VM. A snapshot may be hostile: snap_open() checks its structure, and
+ * what it says is printed so that a terminal cannot mind.
+ */
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "monitor/vm_verb.h"
+#include "snapshot/snapshot.h"
+#include "vcpu/vm.h"
+
+#define CELLS     64u
+#define TEXT_MAX  8192u
+#define MACHINE   "machine"
+
+enum { OPT_JSON = 1 };
+
+static const struct opt_spec opts[] = {
+	{"json", NULL, "print everything as one object", OPT_JSON},
+};
+
+/* Where in RAM the data is: bytes of it in each of CELLS equal parts. */
+struct density {
+	u64 size;
+	u64 cell[CELLS];
+};
+
+static u64 cell_begin(const struct density *d, unsigned i)
+{
+	return d->size / CELLS * i + d->size % CELLS * i / CELLS;
+}
+
+static void add_extent(struct density *d, u64 from, u64 to)
+{
+	for (unsigned i = 0; i < CELLS; i++) {
+		u64 low = cell_begin(d, i), high = cell_begin(d, i + 1);
+
+		low = from > low ? from : low;
+		high = to < high ? to : high;
+		if (low < high)
+			d->cell[i] += high - low;
+	}
+}
+
+/* From the holes in the memory file; on a file system without holes everything is data. */
+static void measure(const struct snap *s, struct density *d)
+{
+	int fd = snap_mem_fd(s);
+	off_t from, to = 0;
+
+	*d = (struct density){.size = snap_mem_size(s)};
+	while ((from = lseek(fd, to, SEEK_DATA)) >= 0) {
+		to = lseek(fd, from, SEEK_HOLE);
+		if (to <= from)
+			break;
+		add_extent(d, (u64)from, (u64)to);
+	}
+}
+
+static unsigned percent(const struct density *d, unsigned i)
+{
+	u64 len = cell_begin(d, i + 1) - cell_begin(d, i);
+
+	return len ? (unsigned)(d->cell[i] * 100 / len) : 0;
+}
+
+static void draw(const struct density *d)
+{
+	char bar[CELLS + 1], size[32], cell[32];
+
+	for (unsigned i = 0; i < CELLS; i++) {
+		unsigned p = percent(d, i);
+
+		bar[i] = p >= 75 ? '#' : p >= 25 ? '+' : d->cell[i] ? '-' : '.';
+	}
+	bar[CELLS] = 0;
+	show_line("memory map", "0 [%s] %s", bar, show_size(d->size, size, sizeof(size)));
+	show_line("", "one cell is %s: '.' empty, '-' some, '+' a quarter or more, '#' mostly data",
+		show_size(d->size / CELLS, cell, sizeof(cell)));
+}
+
+/* The "machine" section as an object; NULL where it is missing or not JSON. */
+static json_t *machine_section(const struct snap *s)
+{
+	const struct snap_section *sec;
+	json_t *j;
+
+	if (snap_find(s, MACHINE, &sec, NULL))
+		return NULL;
+	j = json_loadb(sec->data, sec->len, JSON_REJECT_DUPLICATES, NULL);
+	if (json_is_object(j))
+		return j;
+	json_decref(j);
+	return NULL;
+}
+
+/* What processor the snapshot needs; all its vCPUs are alike. */
+static void cpu_text(const struct snap *s, char *out, size_t cap)
+{
+	const struct snap_section *sec;
+	struct err e;
+
+	if (snap_find(s, "vcpu0", &sec, &e) || vcpu_describe(sec->data, sec->len, out, cap, &e))
+		snprintf(out, cap, "unknown: %s", e.msg);
+}
+
+static void print_sections(const struct snap *s)
+{
+	printf("\n%-*s %8s %10s %10s\n", SHOW_NAME_WIDTH, "SECTION", "VERSION", "OFFSET", "BYTES");
+	for (unsigned i = 0; i < snap_section_count(s); i++) {
+		const struct snap_section *sec = snap_section_at(s, i);
+		char rest[64];
+
+		snprintf(rest, sizeof(rest), "%8u %10" PRIu64 " %10zu", sec->version, sec->offset,
+			sec->len);
+		show_line(sec->tag, "%s", rest);
+	}
+}
+
+static int print_snapshot(const struct snap *s, const char *dir, const struct density *d,
+	const char *cpu)
+{
+	u64 size = snap_mem_size(s), data = snap_mem_data_bytes(s);
+	json_auto_t *machine = machine_section(s);
+	char a[32], b[32];
+
+	show_line("snapshot", "%s%s", dir,
+		snap_trusted(s) ? "" : " (not trusted: others can write it, or it is not yours)");
+	show_line("created", "%s", show_date(snap_created_ns(s), a, sizeof(a)));
+	show_line("memory", "%s, of it %s data (%u%%)", show_size(size, a, sizeof(a)),
+		show_size(data, b, sizeof(b)), (unsigned)((double)data * 100 / (double)size));
+	draw(d);
+	show_line("cpu", "%s", cpu);
+	if (machine) {
+		printf("\n");
+		show_facts(machine);
+	}
+	print_sections(s);
+	return show_end();
+}
+
+static int json_snapshot(const struct snap *s, const char *dir, const struct density *d,
+	const char *cpu)
+{
+	json_t *sections = json_array(), *map = json_array(), *machine = machine_section(s);
+
+	for (unsigned i = 0; i < snap_section_count(s); i++) {
+		const struct snap_section *sec = snap_section_at(s, i);
+
+		json_array_append_new(sections,
+			json_pack("{s:s, s:i, s:I, s:I}", "tag", sec->tag, "version",
+				(int)sec->version, "offset", (json_int_t)sec->offset, "bytes",
+				(json_int_t)sec->len));
+	}
+	for (unsigned i = 0; i < CELLS; i++)
+		json_array_append_new(map, json_integer(percent(d, i)));
+	return show_json(json_pack("{s:s, s:I, s:b, s:I, s:I, s:s, s:o, s:o, s:o}", "dir", dir,
+		"created_ns", (json_int_t)snap_created_ns(s), "trusted", snap_trusted(s), "memory",
+		(json_int_t)snap_mem_size(s), "data_bytes", (json_int_t)snap_mem_data_bytes(s), "cpu",
+		cpu, "machine", machine ? machine : json_null(), "sections", sections,
+		"density_percent", map));
+}
+
+static int inspect_snapshot(const char *dir, bool json)
+{
+	char cpu[TEXT_MAX] = "";
+	struct snap *s = NULL;
+	struct density d;
+	struct err e;
+	int r;
+
+	if (snap_open(&s, dir, &e)) {
+		if (!strstr(e.msg, dir))
+			err_wrap(&e, "snapshot %s", dir);
+		return fail(&e);
+	}
+	measure(s, &d);
+	cpu_text(s, cpu, sizeof(cpu));
+	r = json ? json_snapshot(s, dir, &d, cpu) : print_snapshot(s, dir, &d, cpu);
+	snap_close(&s);
+	return r;
+}
+
+static int inspect_vm(const char *id, bool json)
+{
+	json_t *facts = NULL;
+	struct err e;
+
+	if (client_call(id, "GET", "/kelvin/facts", NULL, ANSWER_MS, &facts, &e))
+		return fail(&e);
+	if (json)
+		return show_json(facts);
+	show_facts(facts);
+	json_decref(facts);
+	return show_end();
+}
+
+static bool is_snapshot(const char *operand)
+{
+	char path[4096];
+	int n = snprintf(path, sizeof(path), "%s/state", operand);
+
+	return strchr(operand, '/') ||
+		(n > 0 && (size_t)n < sizeof(path) && access(path, F_OK) == 0);
+}
+
+int cmd_inspect(int argc, char **argv)
+{
+	struct opt_parser p = {
+		.verb = "inspect",
+		.usage = "inspect [--json] DIR|ID",
+		.summary = "Says what is in the snapshot DIR, or everything known of the VM ID. An operand\n"
+			   "with a '/' in it, or a directory that holds a state file, is a snapshot.",
+		.examples = "  kelvin inspect web\n"
+			    "  kelvin inspect ./snap\n"
+			    "  kelvin inspect --json web | jq .devices\n",
+		.opts = opts,
+		.opt_count = ARRAY_SIZE(opts),
+	};
+	const char *arg;
+	bool json = false;
+	int id;
+
+	options_first(&p, argc, argv);
+	opt_begin(&p, argc, argv);
+	while ((id = opt_next(&p, &arg)) > 0)
+		json = true;
+	if (id < 0)
+		return 2;
+	if (argc - optind != 1)
+		return usage_error(&p, argc == optind ? "which snapshot or VM?"
+						      : "one snapshot or VM, please");
+	if (is_snapshot(argv[optind]))
+		return inspect_snapshot(argv[optind], json);
+	return inspect_vm(argv[optind], json);
+}

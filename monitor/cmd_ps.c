@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cmd_ps.c - kelvin ps: list VMs.
+ *
+ * All VMs are asked at once, with one short time limit, so that a hundred take as long as one.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "monitor/vm_verb.h"
+#include "monitor/vmfind.h"
+
+#define ASK_MS 1000u
+
+enum { OPT_ALL = 1, OPT_JSON };
+
+static const struct opt_spec opts[] = {
+	{"all", NULL, "also VMs that have ended and left a log", OPT_ALL},
+	{"json", NULL, "print an array with everything known of each VM", OPT_JSON},
+};
+
+/* One VM: what it said, or what can be seen from outside: {id, state, pid}. */
+static json_t *describe(const char *id, json_t *facts)
+{
+	static const char *const states[] = {
+		[VM_ABSENT] = NULL,
+		[VM_LIVES] = "silent",
+		[VM_ENDED] = "ended",
+		[VM_DEAD] = "dead",
+	};
+	enum vm_there there;
+	pid_t pid;
+	json_t *j;
+
+	if (json_is_object(facts))
+		return facts;
+	json_decref(facts);
+	there = vm_look(id, &pid);
+	if (there == VM_ABSENT)
+		return NULL; /* it ended while we asked */
+	j = json_pack("{s:s, s:s}", "id", id, "state", states[there]);
+	if (pid && there == VM_LIVES)
+		json_object_set_new(j, "pid", json_integer(pid));
+	return j;
+}
+
+static bool has_state(const json_t *vm, const char *state)
+{
+	const char *s = json_string_value(json_object_get(vm, "state"));
+
+	return s && strcmp(s, state) == 0;
+}
+
+static int collect(bool all, json_t **ret, struct err *e)
+{
+	char **ids;
+	size_t n;
+	json_t *list, **reply;
+	struct err *errs;
+	int r = vm_list(&ids, &n, e);
+
+	if (r)
+		return r;
+	list = json_array();
+	reply = calloc(n + 1, sizeof(*reply));
+	errs = calloc(n + 1, sizeof(*errs));
+	if (list && reply && errs) {
+		client_get_each((const char *const *)ids, n, "/kelvin/facts", ASK_MS, reply, errs);
+		for (size_t i = 0; i < n; i++) {
+			json_t *vm = describe(ids[i], reply[i]);
+
+			if (vm && (all || !has_state(vm, "ended")))
+				json_array_append(list, vm);
+			json_decref(vm);
+		}
+		*ret = list;
+	} else {
+		json_decref(list);
+		r = err_set(e, -ENOMEM, "out of memory");
+	}
+	free(reply);
+	free(errs);
+	vm_list_free(ids, n);
+	return r;
+}
+
+/* A member as text for a column; "-" where the VM did not say. */
+static const char *number(const json_t *vm, const char *key, char *buf, size_t cap)
+{
+	const json_t *v = json_object_get(vm, key);
+	u64 n = (u64)json_integer_value(v);
+
+	if (!json_is_integer(v))
+		return "-";
+	if (strcmp(key, "memory") == 0)
+		return show_size(n, buf, cap);
+	if (strcmp(key, "uptime_ms") == 0)
+		return show_age(n, buf, cap);
+	snprintf(buf, cap, "%llu", (unsigned long long)n);
+	return buf;
+}
+
+static const char *word(const json_t *vm, const char *key)
+{
+	const char *s = json_string_value(json_object_get(vm, key));
+
+	return s ? s : "-";
+}
+
+static void print_table(const json_t *list)
+{
+	char cpus[32], memory[32], uptime[32], pid[32];
+	size_t dead = 0;
+	int width = 8;
+
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		int len = (int)strlen(word(json_array_get(list, i), "id"));
+
+		width = len > width && len <= (int)VM_ID_MAX ? len : width;
+	}
+	printf("%-*s  %-12s %4s %8s %8s %8s\n", width, "ID", "STATE", "CPUS", "MEMORY", "UPTIME",
+		"PID");
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const json_t *vm = json_array_get(list, i);
+
+		printf("%-*s  %-12s %4s %8s %8s %8s\n", width, word(vm, "id"), word(vm, "state"),
+			number(vm, "vcpus", cpus, sizeof(cpus)),
+			number(vm, "memory", memory, sizeof(memory)),
+			number(vm, "uptime_ms", uptime, sizeof(uptime)),
+			number(vm, "pid", pid, sizeof(pid)));
+		dead += has_state(vm, "dead");
+	}
+	fflush(stdout);
+	if (dead)
+		fprintf(stderr, "kelvin: %zu dead: kelvin kill ID removes what %s left\n", dead,
+			dead == 1 ? "it" : "they");
+}
+
+int cmd_ps(int argc, char **argv)
+{
+	struct opt_parser p = {
+		.verb = "ps",
+		.usage = "ps [--all] [--json]",
+		.summary = "Lists VMs by id. A VM is \"dead\" if its monitor died without cleaning up, and\n"
+			   "\"silent\" if its monitor does not answer.",
+		.examples = "  kelvin ps\n"
+			    "  kelvin ps --json | jq -r '.[].id'\n",
+		.opts = opts,
+		.opt_count = ARRAY_SIZE(opts),
+	};
+	bool all = false, json = false;
+	json_t *list = NULL;
+	const char *arg;
+	struct err e;
+	int id;
+
+	opt_begin(&p, argc, argv);
+	while ((id = opt_next(&p, &arg)) > 0) {
+		all = all || id == OPT_ALL;
+		json = json || id == OPT_JSON;
+	}
+	if (id < 0)
+		return 2;
+	if (optind < argc)
+		return usage_error(&p, "\"%s\" is too much (kelvin inspect ID tells about one VM)",
+			argv[optind]);
+	if (collect(all, &list, &e))
+		return fail(&e);
+	if (json)
+		return show_json(list);
+	print_table(list);
+	json_decref(list);
+	return show_end();
+}

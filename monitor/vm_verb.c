@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vm_verb.c - see vm_verb.h */
+#include "monitor/vm_verb.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { OPT_JSON = 1, OPT_TIMEOUT };
+
+/* Whether the next word belongs to the option @word ("--name", maybe shortened). */
+static bool takes_next_word(const struct opt_parser *p, const char *word)
+{
+	size_t len = strlen(word + 2);
+
+	if (strchr(word, '='))
+		return false;
+	for (unsigned i = 0; i < p->opt_count; i++)
+		if (strncmp(p->opts[i].name, word + 2, len) == 0)
+			return p->opts[i].arg && p->opts[i].arg[0] != '[';
+	return false;
+}
+
+void options_first(const struct opt_parser *p, int argc, char **argv)
+{
+	int options = 1, i = 1;
+	char *word;
+
+	while (i < argc && strcmp(argv[i], "--")) {
+		/* Not an option: operands stay in order behind the options found so far. */
+		int take = strncmp(argv[i], "--", 2) ? 0 : 1 + takes_next_word(p, argv[i]);
+
+		if (!take) {
+			i++;
+			continue;
+		}
+		for (; take && i < argc; take--, i++, options++) {
+			word = argv[i];
+			memmove(&argv[options + 1], &argv[options],
+				(size_t)(i - options) * sizeof(*argv));
+			argv[options] = word;
+		}
+	}
+}
+
+unsigned timeout_ms(u64 ns)
+{
+	u64 ms = ns / 1000000;
+
+	if (ms < 1)
+		return 1;
+	return ms > INT32_MAX ? INT32_MAX : (unsigned)ms;
+}
+
+static json_t *outcome(const char *id, const struct err *e, int r)
+{
+	json_t *j = json_pack("{s:s, s:b}", "id", id, "ok", r == 0);
+
+	if (j && r)
+		json_object_set_new(j, "error", json_string(e->msg));
+	return j;
+}
+
+int run_each(const struct each_verb *v, int argc, char **argv)
+{
+	const struct opt_spec opts[] = {
+		{"timeout", "TIME", v->timeout_help, OPT_TIMEOUT},
+		{"json", NULL, "print one object a VM: id, ok, error", OPT_JSON},
+	};
+	struct opt_parser p = {
+		.verb = v->name,
+		.usage = v->usage,
+		.summary = v->summary,
+		.examples = v->examples,
+		.opts = opts,
+		.opt_count = ARRAY_SIZE(opts),
+	};
+	u64 timeout_ns = v->timeout_ns;
+	bool json = false;
+	json_t *list;
+	const char *arg;
+	struct err e = {0};
+	int id, r, status = 0;
+
+	options_first(&p, argc, argv);
+	opt_begin(&p, argc, argv);
+	while ((id = opt_next(&p, &arg)) > 0) {
+		if (id == OPT_JSON)
+			json = true;
+		else if (parse_time(arg, &timeout_ns, &e))
+			return usage_error(&p, "--timeout: %s", e.msg);
+	}
+	if (id < 0)
+		return 2;
+	if (optind == argc)
+		return usage_error(&p, "which VM?");
+	list = json_array();
+	for (int i = optind; i < argc; i++) {
+		r = v->act(argv[i], timeout_ns, &e);
+		if (r)
+			status = fail(&e);
+		json_array_append_new(list, outcome(argv[i], &e, r));
+	}
+	if (json)
+		return show_json(list) ? 1 : status;
+	json_decref(list);
+	return status;
+}

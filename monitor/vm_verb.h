@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vm_verb.h - what the verbs that talk to running VMs share. */
+#ifndef KELVIN_MONITOR_VM_VERB_H
+#define KELVIN_MONITOR_VM_VERB_H
+
+#include "monitor/client.h"
+#include "monitor/show.h"
+#include "monitor/verb.h"
+
+/* For one short request to a VM whose loop is alive. */
+#define ANSWER_MS 2000u
+
+/* Moves the options of @p before the operands, so that "kelvin snapshot ID DIR --stop" works, too.
+ * What follows "--" stays. Call before opt_begin(). */
+void options_first(const struct opt_parser *p, int argc, char **argv);
+
+/* A verb that does one thing to each of several VMs: pause, resume, stop, kill. */
+struct each_verb {
+	const char *name, *usage, *summary, *examples;
+	const char *timeout_help;
+	u64 timeout_ns; /* default of --timeout */
+	/* Does it to VM @id. Returns 0 or an error. */
+	int (*act)(const char *id, u64 timeout_ns, struct err *e);
+};
+
+/* Parses --json, --timeout and IDs; acts on each; returns the exit status. */
+int run_each(const struct each_verb *v, int argc, char **argv);
+
+/* @ns as a timeout for client_call(): at least 1 ms. */
+unsigned timeout_ms(u64 ns);
+
+#endif

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_ring.c - the ring against real descriptors, with queues so small that they overflow. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/un.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "virtio/ring.h"
+
+struct op {
+	struct ring_op op;
+	int res;
+	unsigned runs;
+};
+
+static void done(struct ring_op *op, int res)
+{
+	struct op *o = container_of(op, struct op, op);
+
+	assert_false(op->busy);
+	o->res = res;
+	o->runs++;
+}
+
+static struct ring *make(unsigned entries)
+{
+	struct ring *r = NULL;
+	struct err e = {0};
+
+	if (ring_create(&r, entries, &e))
+		fail_msg("%s", e.msg);
+	return r;
+}
+
+static void wait_for(struct ring *r, const struct op *o, unsigned runs)
+{
+	while (o->runs < runs)
+		assert_int_equal(ring_run(r), 0);
+	assert_int_equal(o->runs, runs);
+}
+
+static u64 now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
+}
+
+static void test_stream_ops(void **state)
+{
+	struct ring *r = make(8);
+	struct op a = {.op.done = done}, b = {.op.done = done};
+	char buf[16] = "", more[16] = "";
+	struct iovec out = {(void *)(uintptr_t)"lo", 2}, in = {more, sizeof(more)};
+	struct msghdr out_msg = {.msg_iov = &out, .msg_iovlen = 1};
+	struct msghdr in_msg = {.msg_iov = &in, .msg_iovlen = 1};
+	int s[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, s), 0);
+	ring_poll(r, &a.op, s[0], POLLIN);
+	assert_true(a.op.busy);
+	assert_int_equal(ring_poll_once(r), 0);
+	ring_send(r, &b.op, s[1], "hel", 3, 0);
+	wait_for(r, &b, 1);
+	assert_int_equal(b.res, 3);
+	wait_for(r, &a, 1);
+	assert_int_equal(a.res & POLLIN, POLLIN);
+	ring_recv(r, &a.op, s[0], buf, sizeof(buf), MSG_DONTWAIT);
+	wait_for(r, &a, 2);
+	assert_int_equal(a.res, 3);
+	assert_string_equal(buf, "hel");
+	/* Nothing there: at once with MSG_DONTWAIT, later without. */
+	ring_recvmsg(r, &a.op, s[0], &in_msg, MSG_DONTWAIT);
+	wait_for(r, &a, 3);
+	assert_int_equal(a.res, -EAGAIN);
+	ring_recvmsg(r, &a.op, s[0], &in_msg, 0);
+	assert_int_equal(ring_poll_once(r), 0);
+	ring_sendmsg(r, &b.op, s[1], &out_msg, MSG_NOSIGNAL);
+	wait_for(r, &a, 4);
+	assert_int_equal(a.res, 2);
+	assert_string_equal(more, "lo");
+	ring_shutdown(r, &b.op, s[1], SHUT_WR);
+	wait_for(r, &b, 3);
+	assert_int_equal(b.res, 0);
+	ring_recv(r, &a.op, s[0], buf, sizeof(buf), 0);
+	wait_for(r, &a, 5);
+	assert_int_equal(a.res, 0);
+	close(s[0]);
+	close(s[1]);
+	ring_destroy(&r);
+	assert_null(r);
+}
+
+static void test_connect_and_accept(void **state)
+{
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	struct ring *r = make(8);
+	struct op a = {.op.done = done}, c = {.op.done = done};
+	int lfd = socket(AF_UNIX, SOCK_STREAM, 0), cfd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	/* An abstract address: no file to clean up. */
+	snprintf(sa.sun_path + 1, sizeof(sa.sun_path) - 1, "kelvin-test-ring-%d", (int)getpid());
+	assert_int_equal(bind(lfd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	assert_int_equal(listen(lfd, 1), 0);
+	ring_accept(r, &a.op, lfd);
+	ring_connect(r, &c.op, cfd, (struct sockaddr *)&sa, sizeof(sa));
+	wait_for(r, &c, 1);
+	assert_int_equal(c.res, 0);
+	wait_for(r, &a, 1);
+	assert_true(a.res >= 0);
+	assert_int_equal(fcntl(a.res, F_GETFD), FD_CLOEXEC);
+	assert_int_equal(fcntl(a.res, F_GETFL) & O_NONBLOCK, O_NONBLOCK);
+	close(a.res);
+	close(lfd);
+	close(cfd);
+	ring_destroy(&r);
+}
+
+static void test_read_and_write(void **state)
+{
+	struct ring *r = make(8);
+	struct op a = {.op.done = done}, b = {.op.done = done};
+	int fd = eventfd(0, EFD_CLOEXEC);
+	u64 in = 0, out = 5;
+
+	ring_read(r, &a.op, fd, &in, sizeof(in));
+	assert_int_equal(ring_poll_once(r), 0);
+	ring_write(r, &b.op, fd, &out, sizeof(out));
+	wait_for(r, &a, 1);
+	assert_int_equal(a.res, 8);
+	assert_int_equal(in, 5);
+	wait_for(r, &b, 1);
+	close(fd);
+	ring_destroy(&r);
+}
+
+static void test_timeout_and_cancel(void **state)
+{
+	struct ring *r = make(8);
+	struct op t = {.op.done = done}, p = {.op.done = done};
+	struct ring_time ts;
+	u64 begin_ns = now_ns();
+	int fd = eventfd(0, EFD_CLOEXEC);
+
+	ring_timeout(r, &t.op, &ts, 20000000);
+	wait_for(r, &t, 1);
+	assert_int_equal(t.res, -ETIME);
+	assert_true(now_ns() - begin_ns >= 20000000);
+	ring_timeout(r, &t.op, &ts, 3600ull * 1000000000);
+	ring_poll(r, &p.op, fd, POLLIN);
+	assert_int_equal(ring_poll_once(r), 0);
+	ring_cancel(r, &t.op);
+	ring_cancel(r, &p.op);
+	wait_for(r, &t, 2);
+	wait_for(r, &p, 1);
+	assert_int_equal(t.res, -ECANCELED);
+	assert_int_equal(p.res, -ECANCELED);
+	/* Queued and cancelled before the kernel saw it; and cancelling what is not there. */
+	ring_poll(r, &p.op, fd, POLLIN);
+	ring_cancel(r, &p.op);
+	ring_cancel(r, &t.op);
+	wait_for(r, &p, 2);
+	assert_int_equal(p.res, -ECANCELED);
+	assert_int_equal(ring_poll_once(r), 0);
+	close(fd);
+	ring_destroy(&r);
+}
+
+/* 1000 operations through a ring of 4, queued in one go. */
+static void test_full_queues(void **state)
+{
+	static struct op op[1000];
+	struct ring *r = make(4);
+	int fd = eventfd(1, EFD_CLOEXEC);
+	unsigned runs = 0, turns = 0;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(op); i++) {
+		op[i] = (struct op){.op.done = done};
+		ring_poll(r, &op[i].op, fd, POLLIN);
+	}
+	while (runs < ARRAY_SIZE(op) && turns++ < 2000) {
+		assert_int_equal(ring_run(r), 0);
+		runs = 0;
+		for (unsigned i = 0; i < ARRAY_SIZE(op); i++)
+			runs += op[i].runs;
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(op); i++) {
+		assert_int_equal(op[i].runs, 1);
+		assert_int_equal(op[i].res & POLLIN, POLLIN);
+	}
+	close(fd);
+	ring_destroy(&r);
+}
+
+struct chain {
+	struct ring_op op;
+	struct ring *r;
+	int fd;
+	unsigned left;
+	bool in_callback;
+	struct op extra[16];
+	unsigned extras;
+};
+
+/* Queues itself again, and another one, from within. */
+static void again(struct ring_op *op, int res)
+{
+	struct chain *c = container_of(op, struct chain, op);
+
+	assert_false(c->in_callback);
+	c->in_callback = true;
+	if (c->extras < ARRAY_SIZE(c->extra)) {
+		c->extra[c->extras].op.done = done;
+		ring_poll(c->r, &c->extra[c->extras++].op, c->fd, POLLIN);
+	}
+	if (--c->left)
+		ring_poll(c->r, &c->op, c->fd, POLLIN);
+	c->in_callback = false;
+}
+
+static void test_callbacks_queue_more(void **state)
+{
+	struct ring *r = make(2);
+	struct chain c = {.op.done = again, .r = r, .fd = eventfd(1, EFD_CLOEXEC), .left = 100};
+
+	ring_poll(r, &c.op, c.fd, POLLIN);
+	assert_int_equal(c.left, 100); /* never from the function that queues */
+	while (c.left)
+		assert_int_equal(ring_run(r), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(c.extra); i++)
+		wait_for(r, &c.extra[i], 1);
+	close(c.fd);
+	ring_destroy(&r);
+}
+
+static void on_alarm(int sig)
+{
+}
+
+static void test_signal_is_no_error(void **state)
+{
+	struct sigaction sa = {.sa_handler = on_alarm}, old;
+	struct itimerval tv = {.it_value.tv_usec = 20000};
+	struct ring *r = make(4);
+	struct op p = {.op.done = done};
+	int fd = eventfd(0, EFD_CLOEXEC);
+
+	assert_int_equal(sigaction(SIGALRM, &sa, &old), 0);
+	ring_poll(r, &p.op, fd, POLLIN);
+	assert_int_equal(ring_poll_once(r), 0);
+	setitimer(ITIMER_REAL, &tv, NULL);
+	assert_int_equal(ring_run(r), 0);
+	assert_int_equal(p.runs, 0);
+	sigaction(SIGALRM, &old, NULL);
+	/* Destroyed with the operation in flight: its callback never runs. */
+	ring_destroy(&r);
+	assert_int_equal(p.runs, 0);
+	assert_true(p.op.busy);
+	close(fd);
+	ring_destroy(&r); /* NULL is fine */
+}
+
+static void test_create_errors(void **state)
+{
+	struct ring *r = NULL;
+	struct err e = {0};
+
+	assert_int_equal(ring_create(&r, 0, &e), -EINVAL);
+	assert_null(r);
+	assert_non_null(strstr(e.msg, "io_uring"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_stream_ops),
+		cmocka_unit_test(test_connect_and_accept),
+		cmocka_unit_test(test_read_and_write),
+		cmocka_unit_test(test_timeout_and_cancel),
+		cmocka_unit_test(test_full_queues),
+		cmocka_unit_test(test_callbacks_queue_more),
+		cmocka_unit_test(test_signal_is_no_error),
+		cmocka_unit_test(test_create_errors),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * park.c - start, pause, resume, stop, probe: everything that disturbs a vCPU thread.
+ *
+ * vm->want says what all threads are to do; it changes under vm->lock, with a broadcast for those
+ * that park and a signal for those in the guest. Each vm_pause() opens an epoch; every thread
+ * answers each epoch once, when it is parked, and the last answer calls vm_ops.parked. So a pause
+ * that follows a resume before anybody woke up is answered too. WANT_LEAVE is final.
+ *
+ * vcpu_wait() sleeps on vm->wake_seq, a futex that vm_irq() and every request bump: it reads the
+ * word, then looks for reasons not to sleep, then sleeps only if the word is still the same.
+ *
+ * Halt detection: KVM keeps a halted vCPU inside KVM_RUN, whether or not anything can wake it. When
+ * no vCPU has used CPU time lately, all are kicked and look at themselves: the guest is dead if
+ * every one is halted with interrupts off, or was never started.
+ */
+#include "vcpu/vcpu_int.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define NS_PER_S 1000000000ull
+#define RFLAGS_IF (1ull << 9)
+/* Less CPU time than this between two probes is no life; answering a probe takes some itself. */
+#define PROBE_SLACK_NS 100000u
+/* Device models run on these threads with a few KiB of buffers; sanitizers need more. */
+#define STACK_LEN (512u << 10)
+
+static long futex(u32 *word, int op, u32 value, const struct timespec *timeout)
+{
+	return syscall(SYS_futex, word, op | FUTEX_PRIVATE_FLAG, value, timeout, NULL, 0);
+}
+
+void wake_waiters(struct vm *vm)
+{
+	__atomic_fetch_add(&vm->wake_seq, 1, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&vm->waiters, __ATOMIC_SEQ_CST))
+		futex(&vm->wake_seq, FUTEX_WAKE, INT_MAX, NULL);
+}
+
+void vcpu_wait(struct vcpu *v, u64 ns)
+{
+	struct vm *vm = v->vm;
+	struct timespec ts = {.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
+	u32 seq;
+
+	__atomic_fetch_add(&vm->waiters, 1, __ATOMIC_SEQ_CST);
+	seq = __atomic_load_n(&vm->wake_seq, __ATOMIC_SEQ_CST);
+	if (seq == v->wake_seen && ns && vcpu_undisturbed(v)) {
+		futex(&vm->wake_seq, FUTEX_WAIT, seq, &ts);
+		seq = __atomic_load_n(&vm->wake_seq, __ATOMIC_SEQ_CST);
+	}
+	v->wake_seen = seq;
+	__atomic_fetch_sub(&vm->waiters, 1, __ATOMIC_SEQ_CST);
+}
+
+/* ---- CPU time ---- */
+
+static u64 clock_ns(clockid_t clock)
+{
+	struct timespec ts;
+
+	if (clock_gettime(clock, &ts) < 0)
+		return 0;
+	return (u64)ts.tv_sec * NS_PER_S + (u64)ts.tv_nsec;
+}
+
+static u64 cpu_time_ns(const struct vcpu *v)
+{
+	u64 ns = 0;
+
+	if (__atomic_load_n(&v->tid, __ATOMIC_ACQUIRE))
+		ns = clock_ns(v->cpu_clock); /* 0 if it has just gone */
+	return ns ? ns : __atomic_load_n(&v->cpu_final_ns, __ATOMIC_ACQUIRE);
+}
+
+u64 vm_cpu_time_ns(const struct vm *vm)
+{
+	u64 ns = 0;
+
+	for (unsigned i = 0; i < vm->count; i++)
+		ns += cpu_time_ns(&vm->vcpu[i]);
+	return ns;
+}
+
+/* ---- requests: called by anybody, under vm->lock ---- */
+
+static void kick(struct vcpu *v)
+{
+	if (v->tid)
+		syscall(SYS_tgkill, getpid(), v->tid, SIGRTMIN);
+}
+
+static void set_want(struct vm *vm, enum want want)
+{
+	__atomic_store_n(&vm->want, want, __ATOMIC_SEQ_CST);
+	pthread_cond_broadcast(&vm->turn);
+	if (want == WANT_RUN)
+		return;
+	wake_waiters(vm);
+	for (unsigned i = 0; i < vm->count; i++)
+		kick(&vm->vcpu[i]);
+}
+
+int vm_start(struct vm *vm, struct err *e)
+{
+	sigset_t all, before;
+	pthread_attr_t attr;
+	int r = kick_install(e);
+
+	if (r)
+		return r;
+	/* Signals are the loop's business; a vCPU thread takes none but the kick. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK_LEN);
+	for (unsigned i = 0; i < vm->count && !r; i++) {
+		r = pthread_create(&vm->vcpu[i].thread, &attr, vcpu_thread, &vm->vcpu[i]);
+		vm->vcpu[i].started = !r;
+	}
+	pthread_attr_destroy(&attr);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return r ? err_sys(e, r, "starting a vCPU thread") : 0;
+}
+
+void vm_resume(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	if (vm->want == WANT_PARK)
+		set_want(vm, WANT_RUN);
+	pthread_mutex_unlock(&vm->lock);
+}
+
+void vm_pause(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	if (vm->want != WANT_LEAVE) {
+		vm->epoch++;
+		vm->parked = 0;
+		set_want(vm, WANT_PARK);
+	}
+	pthread_mutex_unlock(&vm->lock);
+}
+
+void vm_stop(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	if (vm->want != WANT_LEAVE)
+		set_want(vm, WANT_LEAVE);
+	pthread_mutex_unlock(&vm->lock);
+}
+
+void vm_join(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	vm->ended = true;
+	set_want(vm, WANT_LEAVE);
+	pthread_mutex_unlock(&vm->lock);
+	for (unsigned i = 0; i < vm->count; i++) {
+		if (vm->vcpu[i].started)
+			pthread_join(vm->vcpu[i].thread, NULL);
+		vm->vcpu[i].started = false;
+	}
+}
+
+enum vm_probe vm_probe_halt(struct vm *vm)
+{
+	enum vm_probe r = VM_PROBE_IDLE;
+	bool busy = false;
+
+	pthread_mutex_lock(&vm->lock);
+	if (vm->want != WANT_RUN)
+		goto out;
+	r = VM_PROBE_PROBING;
+	if (vm->probe_left)
+		goto out;
+	for (unsigned i = 0; i < vm->count; i++) {
+		struct vcpu *v = &vm->vcpu[i];
+		u64 used = cpu_time_ns(v);
+
+		if (used - v->probed_ns > PROBE_SLACK_NS) {
+			v->probed_ns = used;
+			busy = true;
+		}
+	}
+	if (busy) {
+		vm->probed = false;
+		r = VM_PROBE_BUSY;
+		goto out;
+	}
+	if (vm->probed || __atomic_load_n(&vm->waiters, __ATOMIC_SEQ_CST)) {
+		r = VM_PROBE_IDLE;
+		goto out;
+	}
+	vm->probe_left = vm->count;
+	vm->probe_dead = 0;
+	for (unsigned i = 0; i < vm->count; i++) {
+		__atomic_store_n(&vm->vcpu[i].probe, 1, __ATOMIC_SEQ_CST);
+		kick(&vm->vcpu[i]);
+	}
+out:
+	pthread_mutex_unlock(&vm->lock);
+	return r;
+}
+
+/* ---- the vCPU thread's side ---- */
+
+void vcpu_hello(struct vcpu *v)
+{
+	struct vm *vm = v->vm;
+
+	pthread_mutex_lock(&vm->lock);
+	pthread_getcpuclockid(pthread_self(), &v->cpu_clock);
+	__atomic_store_n(&v->tid, gettid(), __ATOMIC_RELEASE);
+	pthread_mutex_unlock(&vm->lock);
+}
+
+/* Halted with interrupts off, or waiting for a start that only another vCPU can give. */
+static bool dead(struct vcpu *v)
+{
+	struct kvm_mp_state mp;
+	struct kvm_regs regs;
+
+	if (kvm_call(v->fd, KVM_GET_MP_STATE, &mp) < 0)
+		return false;
+	if (mp.mp_state == KVM_MP_STATE_UNINITIALIZED || mp.mp_state == KVM_MP_STATE_INIT_RECEIVED)
+		return true;
+	if (mp.mp_state != KVM_MP_STATE_HALTED || kvm_call(v->fd, KVM_GET_REGS, &regs) < 0)
+		return false;
+	return !(regs.rflags & RFLAGS_IF);
+}
+
+/* Answers a probe. The last answer, if all say dead, ends the guest. */
+static void answer_probe(struct vcpu *v)
+{
+	struct vm *vm = v->vm;
+	bool is_dead = dead(v), over;
+
+	pthread_mutex_lock(&vm->lock);
+	__atomic_store_n(&v->probe, 0, __ATOMIC_SEQ_CST);
+	v->probed_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+	vm->probe_dead += is_dead;
+	over = --vm->probe_left == 0 && vm->probe_dead == vm->count;
+	if (!vm->probe_left)
+		vm->probed = !over;
+	pthread_mutex_unlock(&vm->lock);
+	if (over)
+		vcpu_halted(v);
+}
+
+bool vcpu_attend(struct vcpu *v)
+{
+	struct vm *vm = v->vm;
+	bool leave;
+
+	if (__atomic_load_n(&v->probe, __ATOMIC_SEQ_CST))
+		answer_probe(v);
+	pthread_mutex_lock(&vm->lock);
+	while (vm->want == WANT_PARK) {
+		v->clock_paused |= vm->epoch != 0;
+		if (v->acked != vm->epoch) {
+			v->acked = vm->epoch;
+			if (++vm->parked < vm->count)
+				continue;
+			pthread_mutex_unlock(&vm->lock);
+			vm->ops->parked(vm->ctx);
+			pthread_mutex_lock(&vm->lock);
+			continue;
+		}
+		pthread_cond_wait(&vm->turn, &vm->lock);
+	}
+	leave = vm->want == WANT_LEAVE;
+	pthread_mutex_unlock(&vm->lock);
+	if (v->clock_paused && !leave) {
+		/* Tells the guest's watchdogs that it was not its fault. Fails without kvm-clock. */
+		(void)ioctl(v->fd, KVM_KVMCLOCK_CTRL, 0ul);
+		v->clock_paused = false;
+	}
+	return !leave;
+}
+
+void guest_over(struct vcpu *v, const struct end_report *r)
+{
+	struct vm *vm = v->vm;
+	bool first;
+
+	pthread_mutex_lock(&vm->lock);
+	first = !vm->ended;
+	vm->ended = true;
+	if (vm->want != WANT_LEAVE)
+		set_want(vm, WANT_LEAVE);
+	pthread_mutex_unlock(&vm->lock);
+	if (first)
+		vm->ops->ended(vm->ctx, r);
+}
+
+void vcpu_leave(struct vcpu *v)
+{
+	struct vm *vm = v->vm;
+	bool tell;
+
+	pthread_mutex_lock(&vm->lock);
+	__atomic_store_n(&v->cpu_final_ns, clock_ns(CLOCK_THREAD_CPUTIME_ID), __ATOMIC_RELEASE);
+	__atomic_store_n(&v->tid, 0, __ATOMIC_RELEASE);
+	tell = ++vm->left == vm->count && !vm->ended;
+	vm->ended |= tell;
+	pthread_mutex_unlock(&vm->lock);
+	if (tell)
+		vm->ops->ended(vm->ctx, &(struct end_report){.why = GUEST_STOPPED, .vcpu = v->idx});
+}

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * run.c - the vCPU thread: enter the guest, answer its accesses, tell why it ended.
+ *
+ * The loop in vcpu_thread() asks vcpu_attend() (park.c) before each entry whether it may run, must
+ * park, or must leave. Somebody who wants it out of the guest first says what he wants (vm->want,
+ * v->probe) and then sends SIGRTMIN to the thread. No kick is lost:
+ *   - a signal in KVM_RUN makes it return EINTR;
+ *   - a signal between our last look and KVM_RUN makes the handler set immediate_exit, on this very
+ *     thread, and KVM_RUN returns EINTR at once;
+ *   - only this thread clears immediate_exit, before it looks; a signal that came before the clear
+ *     came after the request was stored, so the look sees the request.
+ *
+ * An access that we answered is completed by KVM on the next entry. State read before that would
+ * lack it, so before the thread parks it enters once more with immediate_exit set, which completes
+ * the access and runs no instruction.
+ *
+ * Trust: all of struct kvm_run but the immediate_exit byte is written by KVM on this thread's
+ * entries and is trusted as the kernel is; addresses, ports and data in it are the guest's.
+ */
+#include "vcpu/vcpu_int.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+static __thread struct kvm_run *my_run;
+
+static void on_kick(int sig)
+{
+	if (my_run)
+		*(volatile u8 *)&my_run->immediate_exit = 1;
+}
+
+int kick_install(struct err *e)
+{
+	struct sigaction sa = {.sa_handler = on_kick}; /* no SA_RESTART: calls are to return */
+
+	sigemptyset(&sa.sa_mask);
+	if (sigaction(SIGRTMIN, &sa, NULL) < 0)
+		return err_sys(e, errno, "the vCPU signal");
+	return 0;
+}
+
+/* ---- the end ---- */
+
+__attribute__((format(printf, 3, 4)))
+static bool end(struct vcpu *v, enum guest_end why, const char *fmt, ...)
+{
+	struct end_report r = {.why = why, .vcpu = v->idx};
+	struct kvm_regs regs;
+	struct kvm_sregs sregs;
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(r.detail, sizeof(r.detail), fmt, ap);
+	va_end(ap);
+	if (why == GUEST_POWER_OFF)
+		r.status = v->status;
+	else if (!kvm_call(v->fd, KVM_GET_REGS, &regs) && !kvm_call(v->fd, KVM_GET_SREGS, &sregs))
+		dump_registers(&regs, &sregs, r.regs, sizeof(r.regs));
+	guest_over(v, &r);
+	return false;
+}
+
+static bool end_internal(struct vcpu *v)
+{
+	const struct kvm_run *run = v->run;
+	char data[128] = "";
+	size_t n = 0;
+
+	for (u32 i = 0; i < run->internal.ndata && i < ARRAY_SIZE(run->internal.data) &&
+	     n < sizeof(data) - 20; i++)
+		n += (size_t)snprintf(data + n, sizeof(data) - n, " %llx", run->internal.data[i]);
+	return end(v, GUEST_KVM_INTERNAL, "suberror %u%s%s", run->internal.suberror,
+		n ? ", data" : "", data);
+}
+
+static bool end_system_event(struct vcpu *v)
+{
+	u32 type = v->run->system_event.type;
+
+	if (type == KVM_SYSTEM_EVENT_SHUTDOWN || type == KVM_SYSTEM_EVENT_RESET)
+		return end(v, GUEST_POWER_OFF, "%s",
+			type == KVM_SYSTEM_EVENT_RESET ? "the guest asked for a reset" : "");
+	return end(v, GUEST_UNKNOWN_EXIT, "%s, system event %u",
+		type == KVM_SYSTEM_EVENT_CRASH ? "the guest says it crashed" : "unknown", type);
+}
+
+void vcpu_halted(struct vcpu *v)
+{
+	end(v, GUEST_HALTED, "%s", "");
+}
+
+void vcpu_power_off(struct vcpu *v, int status)
+{
+	v->power_off = true;
+	v->status = status;
+}
+
+/* ---- accesses ---- */
+
+/* Whether to go on after vm_ops answered an access. */
+static bool answered(struct vcpu *v)
+{
+	v->io_pending = true;
+	return v->power_off ? end(v, GUEST_POWER_OFF, "%s", "") : true;
+}
+
+static bool on_mmio(struct vcpu *v)
+{
+	struct vm *vm = v->vm;
+	struct kvm_run *run = v->run;
+	u64 gpa = run->mmio.phys_addr;
+	u8 data[sizeof(run->mmio.data)];
+	unsigned len = run->mmio.len;
+	bool write = run->mmio.is_write;
+
+	must(len <= sizeof(data));
+	if (write)
+		memcpy(data, run->mmio.data, sizeof(data));
+	else
+		memset(data, 0xff, sizeof(data));
+	if (gpa - IOAPIC_GPA < IOAPIC_LEN)
+		ioapic_mmio(&vm->ioapic, gpa - IOAPIC_GPA, data, len, write);
+	else
+		vm->ops->mmio(vm->ctx, v, gpa, data, len, write);
+	if (!write)
+		memcpy(run->mmio.data, data, len);
+	return answered(v);
+}
+
+static bool on_pio(struct vcpu *v)
+{
+	struct vm *vm = v->vm;
+	struct kvm_run *run = v->run;
+	u8 *data = (u8 *)run + run->io.data_offset;
+	unsigned len = run->io.size;
+	bool write = run->io.direction == KVM_EXIT_IO_OUT;
+
+	if (!write)
+		memset(data, 0xff, (size_t)len * run->io.count);
+	for (u32 i = 0; i < run->io.count; i++, data += len)
+		vm->ops->pio(vm->ctx, v, run->io.port, data, len, write);
+	return answered(v);
+}
+
+/* ---- the loop ---- */
+
+static bool on_exit_reason(struct vcpu *v)
+{
+	struct kvm_run *run = v->run;
+
+	switch (run->exit_reason) {
+	case KVM_EXIT_MMIO:
+		return on_mmio(v);
+	case KVM_EXIT_IO:
+		return on_pio(v);
+	case KVM_EXIT_INTR:
+	case KVM_EXIT_IOAPIC_EOI: /* of a level interrupt, which we have none of */
+		return true;
+	case KVM_EXIT_HLT: /* the local APIC is KVM's, so it would not ask us to wait */
+		return end(v, GUEST_HALTED, "KVM handed the halt to user space");
+	case KVM_EXIT_SHUTDOWN:
+		return end(v, GUEST_TRIPLE_FAULT, "%s", "");
+	case KVM_EXIT_INTERNAL_ERROR:
+		return end_internal(v);
+	case KVM_EXIT_FAIL_ENTRY:
+		return end(v, GUEST_FAIL_ENTRY, "hardware reason 0x%llx",
+			run->fail_entry.hardware_entry_failure_reason);
+	case KVM_EXIT_SYSTEM_EVENT:
+		return end_system_event(v);
+	}
+	return end(v, GUEST_UNKNOWN_EXIT, "KVM exit reason %u", run->exit_reason);
+}
+
+static bool enter(struct vcpu *v)
+{
+	int r = ioctl(v->fd, KVM_RUN, 0ul);
+
+	v->io_pending = false;
+	if (r >= 0)
+		return on_exit_reason(v);
+	if (errno == EINTR || errno == EAGAIN) /* EAGAIN: a secondary vCPU got its start */
+		return true;
+	return end(v, GUEST_RUN_ERROR, "KVM_RUN: %s", strerrordesc_np(errno));
+}
+
+void *vcpu_thread(void *arg)
+{
+	struct vcpu *v = arg;
+	bool go = true;
+	sigset_t kick;
+
+	my_run = v->run;
+	sigemptyset(&kick);
+	sigaddset(&kick, SIGRTMIN);
+	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
+	vcpu_hello(v);
+	while (go) {
+		*(volatile u8 *)&v->run->immediate_exit = 0;
+		__atomic_signal_fence(__ATOMIC_SEQ_CST);
+		if (!vcpu_undisturbed(v)) {
+			if (!v->io_pending) {
+				go = vcpu_attend(v);
+				continue; /* look again: a kick may have come meanwhile */
+			}
+			*(volatile u8 *)&v->run->immediate_exit = 1;
+		}
+		go = enter(v);
+	}
+	vcpu_leave(v);
+	return NULL;
+}
