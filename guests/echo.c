@@ -9,8 +9,8 @@
  *   bytes is answered in pieces.
  * Port 1025: takes bytes until the peer is done sending, answers "bytes=N sum=S", S their 64-bit
  *   FNV-1a, and closes.
- * Port 1026: takes a line with a number N (decimal; K, M, G allowed) and sends N bytes, byte i being
- *   (i * 7 + 3) & 255, and closes.
+ * Port 1026: takes a line with a number N (decimal; K, M, G allowed) and sends N bytes, byte i
+ *   being (i * 7 + 3) & 255, and closes.
  * All three close when the peer is done sending and has its answers.
  *
  * Command line: connect=PORT: connects to that port of the host, sends "hello from cid C\n", and

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fault - rings ready, then dies in the way the command line says:
+ * fault - rings ready (not with ready=no), then dies in the way the command line says:
  *
  *	how=power status=N   powers off with status N
  *	how=return status=N  returns N from kit_main(): the same
@@ -103,7 +103,7 @@ static int do_ring0_ud(void)
 /* Resets may take a moment to be carried out by another thread. */
 static int after_reset(void)
 {
-	for (unsigned i = 0; i < 100; i++)
+	for (unsigned i = 0; i < 20; i++)
 		kit_wait(10000000);
 	return 9;
 }
@@ -173,11 +173,13 @@ static const struct {
 
 int kit_main(void)
 {
-	char how[32] = "";
+	char how[32] = "", ready[8] = "";
 
 	kit_option("how", how, sizeof(how));
+	kit_option("ready", ready, sizeof(ready));
 	kit_printf("fault: %s\n", how);
-	kit_ready();
+	if (memcmp(ready, "no", 3) != 0)
+		kit_ready();
 	for (unsigned i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
 		size_t len = strlen(ways[i].name) + 1;
 

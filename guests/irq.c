@@ -3,8 +3,8 @@
  * irq - the echo of port 1024 driven by interrupts: rings are looked at only after the counter
  * of the vsock device's interrupt has moved. A lost interrupt is a guest that does not answer.
  *
- * Answers: LINE count=N generation=G irqs=I timer=T, T the interrupts of the local APIC timer, which
- * is started once at boot.
+ * Answers: LINE count=N generation=G irqs=I timer=T, T the interrupts of the local APIC timer,
+ * which is started once at boot.
  *
  * Command line: timeronly: only the timer; powers off with 0 if it came, 1 if not. For monitors
  * without vsock.

@@ -4,7 +4,7 @@
  * and, with --console, one 16550. Everything else reads as all ones and is counted.
  *
  * Runs on vCPU threads. The doorbell (stores; loads give 0):
- *   0x00 ready  4 bytes, 123: the guest is ready
+ *   0x00 ready  1 to 4 bytes, 123: the guest is ready (Firecracker's boot timer stores one)
  *   0x04 power  4 bytes: end the VM with this exit status
  *   0x08 wait   8 bytes: sleep until a device interrupt, or so many nanoseconds
  */
@@ -50,7 +50,7 @@ static void doorbell(struct machine *m, struct vcpu *v, u64 off, const u8 *data,
 	u64 value = 0;
 
 	memcpy(&value, data, len); /* the guest and this host are both little-endian x86 */
-	if (off == DOORBELL_READY && len == 4 && value == READY_VALUE)
+	if (off == DOORBELL_READY && value == READY_VALUE)
 		ready(m);
 	else if (off == DOORBELL_POWER && len == 4)
 		vcpu_power_off(v, (int)(value & 0xff));

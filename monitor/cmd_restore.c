@@ -2,6 +2,7 @@
 /* cmd_restore.c - kelvin restore: bring a snapshot back, once or many times. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "monitor/vm_opts.h"
 
@@ -15,6 +16,7 @@ static const struct opt_spec opts[] = {
 };
 
 static const struct opt_parser page = {
+	.verb = "restore",
 	.usage = "restore [options] DIR",
 	.summary = "Starts a VM from the snapshot DIR. Its memory is mapped copy-on-write, so clones\n"
 		   "share the page cache and DIR is never written. Each clone gets a new\n"
@@ -61,6 +63,8 @@ int cmd_restore(int argc, char **argv)
 	r = vm_opts_finish(&p, &l);
 	if (r)
 		return r;
+	if (l.count > 1 && strlen(l.spec.id) > VM_ID_MAX - 6)
+		return usage_error(&p, "--id is too long to number %u clones with it", l.count);
 	if (snap_open(&s, argv[optind], &e))
 		return fail(&e);
 	if (spec_from_snapshot(&l.spec, s, &e)) {

@@ -20,6 +20,7 @@ static const struct opt_spec opts[] = {
 };
 
 static const struct opt_parser page = {
+	.verb = "run",
 	.usage = "run [options] KERNEL [-- command line for the guest]",
 	.summary = "Boots KERNEL (ELF64) in a VM of its own. In the foreground it ends with the\n"
 		   "guest's exit status: 0 to 127 are the guest's; 192 timeout, 193 triple fault,\n"

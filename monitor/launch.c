@@ -243,7 +243,8 @@ static int launch_detached(struct launch *l)
 		if (l->count == 1)
 			snprintf(c[made].id, sizeof(c[made].id), "%s", l->spec.id);
 		else
-			snprintf(c[made].id, sizeof(c[made].id), "%.56s-%u", l->spec.id, made);
+			snprintf(c[made].id, sizeof(c[made].id), "%.*s-%u", (int)VM_ID_MAX - 11,
+				l->spec.id, made);
 		if (spawn_child(l, &c[made], &e)) {
 			status = fail(&e);
 			break;

@@ -242,6 +242,9 @@ void serial_drain(struct serial *s)
 	const u8 *p;
 	u32 n;
 
+	for (int i = 0; i < 100 && s->out_op.busy; i++)
+		if (ring_poll_once(s->ring) <= 0)
+			poll(NULL, 0, 1);
 	pthread_mutex_lock(&s->lock);
 	while (!s->out_op.busy && (n = next_piece(s, &p))) {
 		struct pollfd pfd = {.fd = s->host.out_fd, .events = POLLOUT};

@@ -8,11 +8,13 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -111,6 +113,33 @@ static int fill_dir(struct vmdir *d, const struct machine_spec *spec, struct err
 	return r;
 }
 
+static bool on_tmpfs(const char *path)
+{
+	struct statfs fs;
+
+	return statfs(path, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
+}
+
+/*
+ * Run state belongs in RAM, and /run is a tmpfs wherever an init system set it up. In a bare
+ * container it can be on disk, where each of the five names a VM makes costs half a millisecond of
+ * journal. There /run/kelvin becomes a link to a directory of root's own in /dev/shm. That one is
+ * world-writable, so what is found there is used only if nobody else can have made it.
+ */
+static bool link_to_shm(const char *base)
+{
+	static const char shm[] = "/dev/shm/kelvin";
+	struct stat st;
+
+	if (strcmp(base, "/run/kelvin") != 0 || on_tmpfs("/run") || !on_tmpfs("/dev/shm"))
+		return false;
+	if (mkdir(shm, 0700) && errno != EEXIST)
+		return false;
+	if (lstat(shm, &st) || !S_ISDIR(st.st_mode) || st.st_uid != 0 || (st.st_mode & 077))
+		return false;
+	return symlink(shm, base) == 0 || errno == EEXIST;
+}
+
 /* Makes the VM's directory, and the one above it where that is missing. One may be there already. */
 static int make_dir(const char *path, struct err *e)
 {
@@ -123,7 +152,7 @@ static int make_dir(const char *path, struct err *e)
 		r = run_dir(base, sizeof(base), e);
 		if (r)
 			return r;
-		if (mkdir(base, 0755) && errno != EEXIST)
+		if (!link_to_shm(base) && mkdir(base, 0755) && errno != EEXIST)
 			return err_sys(e, errno,
 				"cannot make %s (set KELVIN_RUN_DIR to use another place)", base);
 		if (mkdir(path, 0700) == 0 || errno == EEXIST)

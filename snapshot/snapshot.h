@@ -35,14 +35,17 @@ int snap_create(struct snap_writer **ret, const struct sys_ops *sys, const char 
 /* Adds a section; copies @data. Tags are unique. Bad order or size is a bug of ours (must). */
 int snap_add(struct snap_writer *w, const char *tag, u16 version, const void *data, size_t len,
 	struct err *e);
-/* Writes guest RAM (vCPUs paused). progress(ctx, done, total) may be NULL. */
+/*
+ * Writes guest RAM, once; the vCPUs and whoever else writes it stand still until this returns.
+ * progress(ctx, done, total) may be NULL.
+ */
 int snap_add_memory(struct snap_writer *w, const struct mem *m,
 	void (*progress)(void *ctx, u64 done, u64 total), void *ctx, struct err *e);
 /* Syncs and publishes. On success the snapshot is on stable storage. Frees *@w either way. */
 int snap_commit(struct snap_writer **w, struct err *e);
 /* Removes everything written. NULL is fine. */
 void snap_abort(struct snap_writer **w);
-/* Bytes of memory that were not zero, after snap_add_memory(). */
+/* Bytes of memory in pages that are not all zero, after snap_add_memory(). */
 u64 snap_data_bytes(const struct snap_writer *w);
 
 struct snap;
@@ -64,7 +67,7 @@ const struct snap_section *snap_section_at(const struct snap *s, unsigned i);
 int snap_find(const struct snap *s, const char *tag, const struct snap_section **ret,
 	struct err *e);
 u64 snap_mem_size(const struct snap *s);
-u64 snap_mem_data_bytes(const struct snap *s); /* of it, in chunks that are not all zero */
+u64 snap_mem_data_bytes(const struct snap *s); /* of it, in pages that are not all zero */
 int snap_mem_fd(const struct snap *s);         /* read-only; stays the snapshot's */
 u64 snap_created_ns(const struct snap *s);     /* CLOCK_REALTIME */
 bool snap_trusted(const struct snap *s); /* owned by us or root and writable by nobody else */

@@ -12,7 +12,8 @@
  *
  * Halt detection: KVM keeps a halted vCPU inside KVM_RUN, whether or not anything can wake it. When
  * no vCPU has used CPU time lately, all are kicked and look at themselves: the guest is dead if
- * every one is halted with interrupts off, or was never started.
+ * every one is halted with interrupts off, or was never started. If one is alive and has armed its
+ * timer, it may still die with nobody noticing, so it is asked again.
  */
 #include "vcpu/vcpu_int.h"
 
@@ -91,10 +92,13 @@ u64 vm_cpu_time_ns(const struct vm *vm)
 
 /* ---- requests: called by anybody, under vm->lock ---- */
 
+/* After the request was stored (run.c tells why). */
 static void kick(struct vcpu *v)
 {
-	if (v->tid)
-		syscall(SYS_tgkill, getpid(), v->tid, SIGRTMIN);
+	if (!v->tid)
+		return;
+	__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+	syscall(SYS_tgkill, getpid(), v->tid, SIGRTMIN);
 }
 
 static void set_want(struct vm *vm, enum want want)
@@ -190,7 +194,7 @@ enum vm_probe vm_probe_halt(struct vm *vm)
 			busy = true;
 		}
 	}
-	if (busy) {
+	if (busy || (vm->probed && vm->probe_timer)) {
 		vm->probed = false;
 		r = VM_PROBE_BUSY;
 		goto out;
@@ -201,6 +205,8 @@ enum vm_probe vm_probe_halt(struct vm *vm)
 	}
 	vm->probe_left = vm->count;
 	vm->probe_dead = 0;
+	vm->probe_timer = false;
+	vm->halted.why = GUEST_RUNS;
 	for (unsigned i = 0; i < vm->count; i++) {
 		__atomic_store_n(&vm->vcpu[i].probe, 1, __ATOMIC_SEQ_CST);
 		kick(&vm->vcpu[i]);
@@ -222,37 +228,71 @@ void vcpu_hello(struct vcpu *v)
 	pthread_mutex_unlock(&vm->lock);
 }
 
-/* Halted with interrupts off, or waiting for a start that only another vCPU can give. */
-static bool dead(struct vcpu *v)
+enum prospect {
+	MAY_WAKE,    /* idle until an interrupt */
+	WILL_WAKE,   /* runs, or has armed its timer */
+	HALTED,      /* with interrupts off */
+	NOT_STARTED, /* waits for what only another vCPU can give */
+};
+
+static bool timer_armed(struct vcpu *v)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry;
+	} deadline = {.head = {.nmsrs = 1}, .entry = {.index = MSR_TSC_DEADLINE}};
+	struct kvm_lapic_state lapic;
+	u32 lvt;
+
+	if (kvm_call(v->fd, KVM_GET_LAPIC, &lapic) < 0)
+		return false;
+	lvt = lapic_reg(&lapic, LVT_TIMER);
+	if (lvt & LVT_MASKED)
+		return false;
+	if ((lvt & LVT_TIMER_MODE) != LVT_TIMER_DEADLINE)
+		return lapic_reg(&lapic, TIMER_COUNT);
+	return kvm_call(v->fd, KVM_GET_MSRS, &deadline) == 1 && deadline.entry.data;
+}
+
+static enum prospect prospect(struct vcpu *v)
 {
 	struct kvm_mp_state mp;
 	struct kvm_regs regs;
 
 	if (kvm_call(v->fd, KVM_GET_MP_STATE, &mp) < 0)
-		return false;
+		return WILL_WAKE;
 	if (mp.mp_state == KVM_MP_STATE_UNINITIALIZED || mp.mp_state == KVM_MP_STATE_INIT_RECEIVED)
-		return true;
+		return NOT_STARTED;
 	if (mp.mp_state != KVM_MP_STATE_HALTED || kvm_call(v->fd, KVM_GET_REGS, &regs) < 0)
-		return false;
-	return !(regs.rflags & RFLAGS_IF);
+		return WILL_WAKE;
+	if (!(regs.rflags & RFLAGS_IF))
+		return HALTED;
+	return timer_armed(v) ? WILL_WAKE : MAY_WAKE;
 }
 
 /* Answers a probe. The last answer, if all say dead, ends the guest. */
 static void answer_probe(struct vcpu *v)
 {
 	struct vm *vm = v->vm;
-	bool is_dead = dead(v), over;
+	enum prospect p = prospect(v);
+	struct end_report r;
+	bool over;
 
+	if (p == HALTED)
+		vcpu_report(v, GUEST_HALTED, &r);
 	pthread_mutex_lock(&vm->lock);
 	__atomic_store_n(&v->probe, 0, __ATOMIC_SEQ_CST);
 	v->probed_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
-	vm->probe_dead += is_dead;
-	over = --vm->probe_left == 0 && vm->probe_dead == vm->count;
+	if (p == HALTED && !vm->halted.why)
+		vm->halted = r;
+	vm->probe_dead += p >= HALTED;
+	vm->probe_timer |= p == WILL_WAKE;
+	over = --vm->probe_left == 0 && vm->probe_dead == vm->count && vm->halted.why;
 	if (!vm->probe_left)
 		vm->probed = !over;
 	pthread_mutex_unlock(&vm->lock);
 	if (over)
-		vcpu_halted(v);
+		guest_over(v, &vm->halted);
 }
 
 bool vcpu_attend(struct vcpu *v)

@@ -3,20 +3,20 @@
  * run.c - the vCPU thread: enter the guest, answer its accesses, tell why it ended.
  *
  * The loop in vcpu_thread() asks vcpu_attend() (park.c) before each entry whether it may run, must
- * park, or must leave. Somebody who wants it out of the guest first says what he wants (vm->want,
- * v->probe) and then sends SIGRTMIN to the thread. No kick is lost:
- *   - a signal in KVM_RUN makes it return EINTR;
- *   - a signal between our last look and KVM_RUN makes the handler set immediate_exit, on this very
- *     thread, and KVM_RUN returns EINTR at once;
- *   - only this thread clears immediate_exit, before it looks; a signal that came before the clear
- *     came after the request was stored, so the look sees the request.
+ * park, or must leave. Somebody who wants it out of the guest says what he wants (vm->want,
+ * v->probe), then sets immediate_exit, then sends SIGRTMIN to the thread, in this order. The thread
+ * clears immediate_exit, then looks what is wanted, then enters. No kick is lost:
+ *   - set before the clear: the request was stored still earlier, and the look sees it;
+ *   - set after the clear: KVM_RUN finds it and returns EINTR at once;
+ *   - set after KVM_RUN looked: the signal comes while the thread is in KVM_RUN, which returns.
+ * The handler has nothing to do; it is there so that the signal interrupts.
  *
  * An access that we answered is completed by KVM on the next entry. State read before that would
  * lack it, so before the thread parks it enters once more with immediate_exit set, which completes
  * the access and runs no instruction.
  *
- * Trust: all of struct kvm_run but the immediate_exit byte is written by KVM on this thread's
- * entries and is trusted as the kernel is; addresses, ports and data in it are the guest's.
+ * Trust: struct kvm_run is written by KVM, apart from immediate_exit, and is trusted as the kernel
+ * is; addresses, ports and data in it are the guest's.
  */
 #include "vcpu/vcpu_int.h"
 
@@ -27,12 +27,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-static __thread struct kvm_run *my_run;
-
 static void on_kick(int sig)
 {
-	if (my_run)
-		*(volatile u8 *)&my_run->immediate_exit = 1;
 }
 
 int kick_install(struct err *e)
@@ -47,21 +43,28 @@ int kick_install(struct err *e)
 
 /* ---- the end ---- */
 
+void vcpu_report(struct vcpu *v, enum guest_end why, struct end_report *r)
+{
+	struct kvm_regs regs;
+	struct kvm_sregs sregs;
+
+	*r = (struct end_report){.why = why, .vcpu = v->idx};
+	if (why == GUEST_POWER_OFF)
+		r->status = v->status;
+	else if (!kvm_call(v->fd, KVM_GET_REGS, &regs) && !kvm_call(v->fd, KVM_GET_SREGS, &sregs))
+		dump_registers(&regs, &sregs, r->regs, sizeof(r->regs));
+}
+
 __attribute__((format(printf, 3, 4)))
 static bool end(struct vcpu *v, enum guest_end why, const char *fmt, ...)
 {
-	struct end_report r = {.why = why, .vcpu = v->idx};
-	struct kvm_regs regs;
-	struct kvm_sregs sregs;
+	struct end_report r;
 	va_list ap;
 
+	vcpu_report(v, why, &r);
 	va_start(ap, fmt);
 	vsnprintf(r.detail, sizeof(r.detail), fmt, ap);
 	va_end(ap);
-	if (why == GUEST_POWER_OFF)
-		r.status = v->status;
-	else if (!kvm_call(v->fd, KVM_GET_REGS, &regs) && !kvm_call(v->fd, KVM_GET_SREGS, &sregs))
-		dump_registers(&regs, &sregs, r.regs, sizeof(r.regs));
 	guest_over(v, &r);
 	return false;
 }
@@ -88,11 +91,6 @@ static bool end_system_event(struct vcpu *v)
 			type == KVM_SYSTEM_EVENT_RESET ? "the guest asked for a reset" : "");
 	return end(v, GUEST_UNKNOWN_EXIT, "%s, system event %u",
 		type == KVM_SYSTEM_EVENT_CRASH ? "the guest says it crashed" : "unknown", type);
-}
-
-void vcpu_halted(struct vcpu *v)
-{
-	end(v, GUEST_HALTED, "%s", "");
 }
 
 void vcpu_power_off(struct vcpu *v, int status)
@@ -195,20 +193,18 @@ void *vcpu_thread(void *arg)
 	bool go = true;
 	sigset_t kick;
 
-	my_run = v->run;
 	sigemptyset(&kick);
 	sigaddset(&kick, SIGRTMIN);
 	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
 	vcpu_hello(v);
 	while (go) {
-		*(volatile u8 *)&v->run->immediate_exit = 0;
-		__atomic_signal_fence(__ATOMIC_SEQ_CST);
+		__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 		if (!vcpu_undisturbed(v)) {
 			if (!v->io_pending) {
 				go = vcpu_attend(v);
 				continue; /* look again: a kick may have come meanwhile */
 			}
-			*(volatile u8 *)&v->run->immediate_exit = 1;
+			__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 		}
 		go = enter(v);
 	}

@@ -34,11 +34,6 @@
 #define DR7_RESET        0x400ull
 #define TSC_TOLERANCE_PPM 250u
 
-#define LVT_TIMER          0x320u
-#define LVT_MASKED         (1u << 16)
-#define LVT_TIMER_MODE     (3u << 17)
-#define LVT_TIMER_DEADLINE (2u << 17)
-
 static u64 realtime_ns(void)
 {
 	struct timespec ts;
@@ -74,9 +69,8 @@ static void keep_due_timer(struct cpu_state *s)
 {
 	struct kvm_msr_entry *deadline = msr_find(&s->msrs, MSR_TSC_DEADLINE);
 	struct kvm_msr_entry *tsc = msr_find(&s->msrs, MSR_TSC);
-	u32 lvt;
+	u32 lvt = lapic_reg(&s->lapic, LVT_TIMER);
 
-	memcpy(&lvt, s->lapic.regs + LVT_TIMER, sizeof(lvt));
 	if (deadline && tsc && !deadline->data && !(lvt & LVT_MASKED) &&
 	    (lvt & LVT_TIMER_MODE) == LVT_TIMER_DEADLINE)
 		deadline->data = tsc->data;

@@ -46,11 +46,25 @@ void cpuid_describe(struct cpuid_table *t, char *out, size_t cap);
 
 /* ---- MSRs (msr.c) ---- */
 
+#define LVT_TIMER          0x320u /* in the local APIC page */
+#define LVT_MASKED         (1u << 16)
+#define LVT_TIMER_MODE     (3u << 17)
+#define LVT_TIMER_DEADLINE (2u << 17)
+#define TIMER_COUNT        0x390u
+
 #define MSR_MAX          512u
 #define MSR_TSC          0x10u
 #define MSR_TSC_DEADLINE 0x6e0u
 #define MSR_MTRR_DEFTYPE 0x2ffu
 #define MSR_KVM_CLOCK    0x4b564d01u
+
+static inline u32 lapic_reg(const struct kvm_lapic_state *l, unsigned reg)
+{
+	u32 value;
+
+	__builtin_memcpy(&value, l->regs + reg, sizeof(value));
+	return value;
+}
 
 struct msr_list {
 	u32 count;
@@ -183,6 +197,8 @@ struct vm {
 	bool ended;          /* vm_ops.ended was called or must not be */
 	unsigned probe_left; /* answers outstanding */
 	unsigned probe_dead; /* answers that said "never again" */
+	bool probe_timer;    /* an answer said "when my timer fires" */
+	struct end_report halted; /* of the first vCPU that said it halted for good */
 	bool probed;         /* the last probe found the guest alive */
 
 	/* Atomic: what vcpu_wait() sleeps on. */
@@ -221,8 +237,8 @@ void vcpu_hello(struct vcpu *v);
 void vcpu_leave(struct vcpu *v);
 /* The guest ended: tells vm_ops, if this is the first to say so, and makes all threads leave. */
 void guest_over(struct vcpu *v, const struct end_report *r);
-/* Reports GUEST_HALTED. */
-void vcpu_halted(struct vcpu *v);
+/* Fills @r with the registers; v's own thread. */
+void vcpu_report(struct vcpu *v, enum guest_end why, struct end_report *r);
 /* Asks all threads to leave without vm_ops.ended, and joins them. */
 void vm_join(struct vm *vm);
 /* Ends every sleep in vcpu_wait(). */

@@ -117,7 +117,7 @@ unsigned vcpu_index(const struct vcpu *v);
 /*
  * Asks whether the guest can ever run again. Loop thread. IDLE: every vCPU sleeps but can be woken
  * (or sits in vcpu_wait()): no need to ask again until something happens. BUSY: some vCPU used CPU
- * time since the last probe. PROBING: a vCPU has been asked; if it halted with interrupts off, the
+ * time since the last probe, or will when the timer it has armed fires. PROBING: a vCPU has been asked; if it halted with interrupts off, the
  * guest ends with GUEST_HALTED, else ask again later.
  */
 enum vm_probe { VM_PROBE_BUSY, VM_PROBE_IDLE, VM_PROBE_PROBING };

@@ -65,7 +65,7 @@ static struct virtio_vsock_hdr conn_header(struct vsock_conn *c, unsigned op)
 void vsock_rst(struct vsock *v, const struct virtio_vsock_hdr *h)
 {
 	/* What a restored guest says before it knows that it was is no news. */
-	if (v->gated)
+	if (v->gated || h->op == VIRTIO_VSOCK_OP_RST)
 		return;
 	if (v->rst_count == VSOCK_RST_MAX) {
 		v->stats.dropped++;

@@ -8,7 +8,7 @@
  * left out without leaving out a part of the machine.
  *
  *   boot      over fresh anonymous memory; CPUID is asked of KVM and given back
- *   restore   over a private mapping of a memory file, with CPUID known and the whole vCPU state set
+ *   restore   over a private mapping of a file, with CPUID known and the whole vCPU state set
  *   pooled    like restore, but all that does not depend on the snapshot was done beforehand
  *   prepare   boots once and writes the files that restore and pooled read
  *   write     what a snapshot of so many MiB cannot avoid on disk: write, fsync, rename, fsync

@@ -12,6 +12,7 @@
  * A guest may put its own code in front: define the symbol and jump to kit_boot32 or kit_boot64
  * with those registers unchanged.
  */
+	.file "boot.S"
 #include "doorbell.h"
 #include "boot.h"
 

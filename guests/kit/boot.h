@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* boot.h - numbers that boot.S, vectors.S and start.c share. */
+/* boot.h - what the parts of the kit share and guests need not know. */
 #ifndef KIT_BOOT_H
 #define KIT_BOOT_H
 
@@ -16,5 +16,10 @@
 
 #define BOOTED_BY_PVH     0
 #define BOOTED_BY_LINUX64 1
+
+#ifndef __ASSEMBLER__
+/* Looks whether there is an identity page; before anything else of doorbell.h. */
+void kit_doorbell_init(void);
+#endif
 
 #endif

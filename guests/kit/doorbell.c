@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* doorbell.c - ready, sleep, power off and identity; see doorbell.h. */
 #include "kit.h"
+#include "boot.h"
 
 #define IDENTITY_PAGE ((const volatile struct identity *)IDENTITY)
 #define SPINS         1000
 
-/* Set by kit_doorbell_init() and at a restore. */
 static bool have_identity;
-static u32 generation_seen;
+static u32 generation_seen; /* that ready was rung for */
 
-/* Called once by kit_start(). */
-void kit_doorbell_init(void);
 void kit_doorbell_init(void)
 {
 	have_identity = kit_load32(IDENTITY) == IDENTITY_MAGIC_LO &&

@@ -25,8 +25,8 @@
  *	}
  *
  * How it works. boot.S takes the machine from the PVH entry (32 bits) or the Linux 64-bit entry to
- * long mode and leaves ring 0 at once. kit_main() and all else run in ring 3 with I/O privilege
- * and with memory below 4 GiB mapped one to one, devices included: under a hypervisor without
+ * long mode and leaves ring 0 at once. kit_main() and all else run in ring 3, may use all ports,
+ * and have memory below 4 GiB mapped one to one, devices included: under a hypervisor without
  * hardware virtualisation only ring 3 runs at full speed, and elsewhere it costs nothing. There is
  * one thread and there are no interrupts unless irq.h is asked for them: drivers look at their
  * rings and sleep by kit_wait().

@@ -37,7 +37,6 @@ struct e820_range {
 
 extern u8 kit_image_end[];
 
-void kit_doorbell_init(void);
 _Noreturn void kit_start(u64 booted_by, u64 info_gpa);
 _Noreturn void kit_fault(u64 vector, u64 error, u64 rip, u64 cr2, u64 rsp);
 

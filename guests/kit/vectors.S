@@ -8,6 +8,7 @@
  * One #UD is not an error: the ud2 in kit_ring0() is how ring 3 calls a function in ring 0. (An
  * exception is the one way in that every hypervisor can do: int and syscall are not.)
  */
+	.file "vectors.S"
 #include "doorbell.h"
 #include "boot.h"
 

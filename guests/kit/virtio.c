@@ -110,8 +110,8 @@ bool virtio_queue(struct virtio_dev *d, struct virtq *q, u16 index, void *mem, u
 	q->index = index;
 	q->size = size;
 	q->desc = mem;
-	q->avail = (volatile u16 *)(at + size * 16);
-	q->used = (volatile u16 *)(at + size * 16 + (size * 2 + 6 + 15) / 16 * 16);
+	q->avail = (volatile u16 *)(at + VIRTQ_DESC_BYTES(size));
+	q->used = (volatile u16 *)(at + VIRTQ_DESC_BYTES(size) + VIRTQ_AVAIL_BYTES(size));
 	q->avail[2 + size] = 0xffff; /* used_event: as far away as can be, until virtq_arm() */
 	set(d, MMIO_QUEUE_NUM, size);
 	set64(d, MMIO_QUEUE_DESC, (u64)q->desc);

@@ -48,7 +48,12 @@ struct virtq {
 };
 
 /* Bytes of memory (16-byte aligned) that a queue of @size (a power of 2) takes. */
-#define VIRTQ_BYTES(size) ((size) * 16 + ((size) * 2 + 6 + 15) / 16 * 16 + ((size) * 8 + 6 + 15) / 16 * 16)
+#define VIRTQ_ROUND(bytes)      (((bytes) + 15) / 16 * 16)
+#define VIRTQ_DESC_BYTES(size)  ((size) * 16)
+#define VIRTQ_AVAIL_BYTES(size) VIRTQ_ROUND((size) * 2 + 6)
+#define VIRTQ_USED_BYTES(size)  VIRTQ_ROUND((size) * 8 + 6)
+#define VIRTQ_BYTES(size) \
+	(VIRTQ_DESC_BYTES(size) + VIRTQ_AVAIL_BYTES(size) + VIRTQ_USED_BYTES(size))
 
 /* Finds the first device of this kind. */
 bool virtio_find(struct virtio_dev *d, u32 device_id);

@@ -8,11 +8,11 @@
  * place and the buffer goes back. Data that event() does not consume moves to a buffer of the
  * connection (kept), taken when first needed; the credit we announce (VSOCK_BUFFER) bounds it.
  *
- * Transmit: RING slots of BUFFER bytes; data is copied in. The slot freed last is used next, so that
- * small traffic touches few pages, which is what makes a snapshot of this guest cheap to restore. The
+ * Transmit: RING slots of BUFFER bytes; data is copied in. The slot freed last is used next, so
+ * that small traffic touches few pages, which makes a snapshot of this guest cheap to restore. The
  * last CONTROL_SLOTS slots are only for packets without data. A control packet that finds no slot
- * is remembered as a bit in the connection, so receiving never waits for transmitting: two sides that
- * each wait for the other cannot happen.
+ * is remembered as a bit in the connection, so receiving never waits for transmitting, and two
+ * sides cannot come to wait for each other.
  *
  * A connection: FREE -> OPEN by a request to a port we listen on, or FREE -> CONNECTING -> OPEN by
  * vsock_connect(). vsock_close() makes it CLOSING: a SHUTDOWN is sent and the slot waits for the

@@ -18,22 +18,44 @@ void log_to(int fd)
 	__atomic_store_n(&log_fd, fd, __ATOMIC_RELAXED);
 }
 
+/*
+ * "2026-11-23T06:50:46.685594Z". By hand, because gmtime() reads a time zone file on its first
+ * call, in a process whose first milliseconds count and that may not see /etc at all.
+ */
+static size_t timestamp(char *out, size_t cap)
+{
+	struct timespec ts;
+	s64 days, era, year_of_era, day_of_year, month;
+	u32 day_of_era, sec;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	/* Days to a civil date, with years that begin in March and eras of 400 years. */
+	days = ts.tv_sec / 86400 + 719468;
+	sec = (u32)(ts.tv_sec % 86400);
+	era = days / 146097;
+	day_of_era = (u32)(days - era * 146097);
+	year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) /
+		      365;
+	day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+	month = (5 * day_of_year + 2) / 153;
+	return (size_t)snprintf(out, cap, "%04lld-%02lld-%02lldT%02u:%02u:%02u.%06ldZ ",
+		(long long)(year_of_era + era * 400 + (month >= 10)),
+		(long long)(month < 10 ? month + 3 : month - 9),
+		(long long)(day_of_year - (153 * month + 2) / 5 + 1), sec / 3600, sec / 60 % 60,
+		sec % 60, ts.tv_nsec / 1000);
+}
+
 void log_line(const char *fmt, ...)
 {
 	int fd = __atomic_load_n(&log_fd, __ATOMIC_RELAXED);
 	char line[1024];
-	struct timespec ts;
-	struct tm tm;
 	va_list ap;
 	size_t n;
 	int k;
 
 	if (fd < 0)
 		return;
-	clock_gettime(CLOCK_REALTIME, &ts);
-	gmtime_r(&ts.tv_sec, &tm);
-	n = strftime(line, sizeof(line), "%Y-%m-%dT%H:%M:%S", &tm);
-	n += (size_t)snprintf(line + n, sizeof(line) - n, ".%06ldZ ", ts.tv_nsec / 1000);
+	n = timestamp(line, sizeof(line));
 	va_start(ap, fmt);
 	k = vsnprintf(line + n, sizeof(line) - n - 1, fmt, ap);
 	va_end(ap);

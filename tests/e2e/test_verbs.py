@@ -135,7 +135,13 @@ def test_kernels_that_are_none():
     for path, word in cases:
         refused('run', '--id', 'k', path, says=word)
         assert running_ids() == [], path
-    refused('run', '--memory', '2M', guest('fill'), '--', 'mib=1', says='RAM')
+    phoff = struct.unpack_from('<Q', elf, 32)[0]
+    for i in range(struct.unpack_from('<H', elf, 56)[0]):
+        at = phoff + 56 * i
+        if struct.unpack_from('<I', elf, at)[0] == 1:
+            big = bytearray(elf)
+            struct.pack_into('<Q', big, at + 40, 300 << 20)
+    refused('run', write('huge', bytes(big)), says=['huge', 'RAM'])
     refused('run', '--initrd', os.path.join(TMP, 'noinitrd'), guest('echo'), says='noinitrd')
     big = write('big-initrd', b'')
     os.truncate(big, 200 << 20)
@@ -183,10 +189,10 @@ def test_no_kvm_and_no_permission():
 
 def test_wait_ready_gives_up():
     r = refused('run', '--detach', '--wait-ready=300ms', '--id', 'w', guest('fault'), '--',
-                'how=spin', says='ready')
+                'how=spin', 'ready=no', says='ready')
     assert running_ids() == [], r
     r = refused('run', '--detach', '--wait-ready', '--id', 'w', guest('fault'), '--',
-                'how=triple-fault', says='ready')
+                'how=triple-fault', 'ready=no', says='ready')
 
 
 def test_api_speaks_firecracker():

@@ -337,7 +337,7 @@ static void test_t08_queue_registers_out_of_time(void **state)
 	static const u32 value[] = {0, 1, 2, 8, 256, 0x8000, 0x1000, UINT32_MAX};
 	struct fixture *t = *state;
 
-	for (unsigned stage = 0; stage < 4; stage++) {
+	for (unsigned stage = 0; stage < 5; stage++) {
 		struct setup_image before;
 
 		drv_reset(&t->f.d);
@@ -347,6 +347,12 @@ static void test_t08_queue_registers_out_of_time(void **state)
 			drv_write(&t->f.d, VIRTIO_MMIO_STATUS, 3);
 		if (stage == 3)
 			bring_up(t);
+		if (stage == 4) {
+			/* With queues that were not set up and must stay so. */
+			assert_true(drv_negotiate(&t->f.d, ALL));
+			assert_true(drv_queue(&t->f.d, 0, &t->b[0]));
+			assert_true(drv_start(&t->f.d));
+		}
 		before = image(t);
 		for (u32 sel = 0; sel < FAKE_QUEUES; sel++) {
 			drv_write(&t->f.d, VIRTIO_MMIO_QUEUE_SEL, sel);

@@ -336,6 +336,8 @@ static void test_t15_reset_waits_for_io(void **state)
 	drv_write(d, VIRTIO_MMIO_QUEUE_SEL, 1);
 	assert_int_equal(drv_read(d, VIRTIO_MMIO_STATUS), 15);
 	assert_false(virtio_live(d));
+	for (unsigned i = 0; i < FAKE_QUEUES; i++)
+		assert_false(d->queue[i].live);
 	assert_int_equal(d->epoch, 2);
 	rings_access(t, PROT_NONE);
 	fake_complete(&t->f);
@@ -451,7 +453,7 @@ static void test_save_in_every_state(void **state)
 	struct fixture *t = *state;
 
 	for (unsigned stop = 0; stop <= ARRAY_SIZE(path); stop++) {
-		for (unsigned end = 0; end < 3; end++) {
+		for (unsigned end = 0; end < 5; end++) {
 			struct enc a = {0}, b = {0};
 
 			drv_reset(&t->f.d);
@@ -460,10 +462,11 @@ static void test_save_in_every_state(void **state)
 				if (path[i] == 11)
 					must(drv_queue(&t->f.d, 1, &t->b[1]));
 			}
-			virtio_fail(&t->f.d);
-			if (end)
+			if (end & 1)
+				virtio_fail(&t->f.d);
+			if (end & 2)
 				drv_write(&t->f.d, VIRTIO_MMIO_STATUS, t->f.d.status | 0x80);
-			if (end == 2)
+			if (end == 4)
 				drv_reset(&t->f.d);
 			virtio_save(&t->f.d, &a);
 			drv_reset(&t->f.d);

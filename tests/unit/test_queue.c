@@ -118,10 +118,18 @@ static void test_dead_queue_is_empty(void **state)
 
 static void test_q01_self_loop(void **state)
 {
+	struct fixture *f = *state;
+
 	assert_int_equal(one(*state, DATA_GPA, 16, F_NEXT, 0), VQ_BAD);
 	assert_untouched(*state);
-	/* Also where the looping descriptor is empty or not in RAM. */
+	/* Also where the looping descriptor is empty. */
 	assert_int_equal(one(*state, DATA_GPA, 0, F_NEXT, 0), VQ_BAD);
+	/* The queue's size ends it, before the lengths come to 4 GiB (RAM as in Q15). */
+	f->ram.mem.region[1].len = 1ull << 40;
+	fresh(f, 1);
+	vqb_set_desc(&f->b, 0, MEM_HIGH_GPA, 0x60000000, F_NEXT, 0);
+	assert_int_equal(offer(f, 0), VQ_BAD);
+	f->ram.mem.region[1].len = HIGH_LEN;
 }
 
 static void test_q02_two_cycle(void **state)
@@ -194,6 +202,10 @@ static void test_q06_head_outside(void **state)
 		assert_int_equal(offer(*state, head[i]), VQ_BAD);
 		assert_untouched(*state);
 	}
+	/* Where it is beyond the largest queue too. */
+	fresh(*state, VQ_SIZE_MAX);
+	assert_int_equal(offer(*state, VQ_SIZE_MAX), VQ_BAD);
+	assert_untouched(*state);
 }
 
 static void test_q07_zero_length_skipped(void **state)
@@ -371,6 +383,10 @@ static void test_q21_indirect_length(void **state)
 		assert_int_equal(one(f, TABLE_GPA, len[i], F_INDIRECT, 0), VQ_BAD);
 		assert_untouched(f);
 	}
+	/* Also where the whole entries alone would be good. */
+	good_table(f, 1);
+	assert_int_equal(one(f, TABLE_GPA, 31, F_INDIRECT, 0), VQ_BAD);
+	good_table(f, VQ_SIZE_MAX);
 	/* Longer than the queue is fine as long as a chain can hold it. */
 	assert_int_equal(one(f, TABLE_GPA, 16 * VQ_SIZE_MAX, F_INDIRECT, 0), VQ_OK);
 	assert_int_equal(f->c.out_count, VQ_SIZE_MAX);

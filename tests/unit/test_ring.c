@@ -2,6 +2,7 @@
 /* test_ring.c - the ring against real descriptors, with queues so small that they overflow. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
 #include <errno.h>

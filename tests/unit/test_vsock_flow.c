@@ -1,0 +1,771 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_vsock_flow.c - what vsock is for: bytes both ways, waiting clients, ends, resets, limits. */
+#include "tests/lib/vsock_guest.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "virtio/vsock_int.h"
+
+#define OP(name)  VIRTIO_VSOCK_OP_##name
+#define SHUT_R    VIRTIO_VSOCK_SHUTDOWN_RCV
+#define SHUT_S    VIRTIO_VSOCK_SHUTDOWN_SEND
+#define BULK      (8u << 20)
+
+static struct vg_pkt p;
+
+static void send_shutdown(struct vg *g, u32 guest_port, u32 host_port, u32 flags)
+{
+	struct virtio_vsock_hdr h = vg_hdr(guest_port, host_port, OP(SHUTDOWN));
+
+	h.flags = flags;
+	vg_send_hdr(g, &h, NULL, 0);
+}
+
+/* The stream both bulk tests carry: every byte depends on its place. */
+static u8 byte_at(u32 i)
+{
+	return (u8)(i * 167 + (i >> 8) * 13 + (i >> 16) * 7);
+}
+
+static void make_bytes(u8 *out, u32 from, u32 len)
+{
+	for (u32 i = 0; i < len; i++)
+		out[i] = byte_at(from + i);
+}
+
+static void check_bytes(const u8 *data, u32 from, u32 len)
+{
+	for (u32 i = 0; i < len; i++) {
+		if (data[i] != byte_at(from + i))
+			fail_msg("byte %u is wrong", from + i);
+	}
+}
+
+/* Reads what is there; returns how much. */
+static u32 drain(int fd, u32 at)
+{
+	static u8 buf[100000];
+	ssize_t n = recv(fd, buf, sizeof(buf), 0);
+
+	if (n <= 0)
+		return 0;
+	check_bytes(buf, at, (u32)n);
+	return (u32)n;
+}
+
+/* @stall: the host reads nothing every other while, so that the device must keep data. */
+static void guest_to_host(bool stall)
+{
+	static u8 data[VSOCK_PACKET_MAX];
+	struct vg g = {0};
+	u32 sent = 0, got = 0, fwd = 0, alloc, turn = 0, n, port;
+	bool kept = false;
+	const struct vsock *v;
+	int fd;
+
+	vg_init(&g);
+	v = container_of(g.dev, const struct vsock, dev);
+	fd = vg_open_host(&g, 9, &port);
+	alloc = VSOCK_TX_BUF_WIDE;
+	while (got < BULK) {
+		n = 1 + sent * 7919u % VSOCK_PACKET_MAX;
+		if (n > BULK - sent)
+			n = BULK - sent;
+		if (n && sent + n - fwd <= alloc) {
+			make_bytes(data, sent, n);
+			vg_send(&g, 9, port, OP(RW), data, n);
+			sent += n;
+		} else {
+			vg_turn(&g);
+		}
+		kept |= TAILQ_FIRST(&v->conns)->buf_len > 0;
+		while (vg_recv(&g, &p)) {
+			assert_int_equal(p.h.op, OP(CREDIT_UPDATE));
+			assert_int_equal(p.h.buf_alloc, alloc);
+			fwd = p.h.fwd_cnt;
+			assert_true(fwd <= sent);
+		}
+		if (!stall || turn++ / 64 % 2)
+			got += drain(fd, got);
+	}
+	assert_int_equal(sent, BULK);
+	if (stall)
+		assert_true(kept);
+	vg_settle(&g);
+	assert_null(TAILQ_FIRST(&v->conns)->buf); /* nothing is held while it is idle */
+	vg_expect_none(&g);
+	close(fd);
+	vg_finish(&g);
+}
+
+static void test_bulk_guest_to_host(void **state)
+{
+	guest_to_host(false);
+}
+
+static void test_bulk_guest_to_slow_host(void **state)
+{
+	guest_to_host(true);
+}
+
+static void test_bulk_host_to_guest(void **state)
+{
+	static u8 data[30000];
+	struct virtio_vsock_hdr h;
+	struct vg g = {0};
+	u32 sent = 0, got = 0, told = 0, packets = 0, port;
+	ssize_t n;
+	int fd;
+
+	vg_init(&g);
+	fd = vg_open_host(&g, 9, &port);
+	while (got < BULK) {
+		make_bytes(data, sent, sizeof(data));
+		n = sent < BULK ? (ssize_t)(BULK - sent) : 0;
+		if (n > (ssize_t)sizeof(data))
+			n = sizeof(data);
+		if (n)
+			n = send(fd, data, (size_t)n, MSG_NOSIGNAL);
+		if (n > 0)
+			sent += (u32)n;
+		vg_turn(&g);
+		while (vg_recv(&g, &p)) {
+			if (p.h.op == OP(CREDIT_REQUEST))
+				continue;
+			assert_int_equal(p.h.op, OP(RW));
+			check_bytes(p.data, got, p.h.len);
+			got += p.h.len;
+			packets++;
+			assert_true(got - told <= VG_WINDOW);
+		}
+		if (got - told > VG_WINDOW / 2) {
+			h = vg_hdr(9, port, OP(CREDIT_UPDATE));
+			h.fwd_cnt = told = got;
+			vg_send_hdr(&g, &h, NULL, 0);
+		}
+	}
+	assert_int_equal(got, BULK);
+	/* Buffers were filled, not sprinkled. */
+	assert_true(packets < 2 * BULK / (VG_BUF - VG_HDR));
+	close(fd);
+	vg_finish(&g);
+}
+
+/* Several streams to a guest that takes little at a time: all of them move on. */
+static void test_fair_between_connections(void **state)
+{
+	static u8 data[100000];
+	struct vg g = {0};
+	u32 got[4] = {0}, port[4];
+	int fd[4];
+
+	vg_init(&g);
+	for (u32 i = 0; i < 4; i++)
+		fd[i] = vg_open_host(&g, 9, &port[i]);
+	for (u32 i = 0; i < 4; i++)
+		assert_true(send(fd[i], data, sizeof(data), MSG_NOSIGNAL) > 60000);
+	for (unsigned i = 0; i < 64; i++) {
+		VG_UNTIL(&g, vg_recv(&g, &p));
+		if (p.h.op == OP(RW))
+			got[p.h.src_port - port[0]] += p.h.len;
+	}
+	for (u32 i = 0; i < 4; i++) {
+		assert_true(got[i] > 2 * VG_BUF);
+		close(fd[i]);
+	}
+	vg_finish(&g);
+}
+
+static void test_guest_connects(void **state)
+{
+	struct vg g = {0};
+	char got[5];
+	int fd;
+
+	vg_init(&g);
+	vg_send(&g, 30, 40, OP(REQUEST), NULL, 0); /* nobody there */
+	vg_expect(&g, &p, 30, 40, OP(RST));
+	fd = vg_open_guest(&g, 30, 40);
+	vg_send(&g, 30, 40, OP(RW), "there", 5);
+	vg_read(&g, fd, got, 5);
+	assert_memory_equal(got, "there", 5);
+	vg_write(fd, "back", 4);
+	vg_expect(&g, &p, 30, 40, OP(RW));
+	assert_memory_equal(p.data, "back", 4);
+	vg_send(&g, 30, 40, OP(CREDIT_REQUEST), NULL, 0);
+	vg_expect(&g, &p, 30, 40, OP(CREDIT_UPDATE));
+	assert_int_equal(p.h.fwd_cnt, 5);
+	assert_int_equal(p.h.buf_alloc, VSOCK_TX_BUF_WIDE);
+	close(fd);
+	vg_finish(&g);
+}
+
+/* A service whose backlog is full gets a little time; then the guest is refused. */
+static void test_guest_connects_to_busy_service(void **state)
+{
+	struct vg g = {0};
+	int lfd, fd;
+
+	vg_init(&g);
+	lfd = vg_listen(&g, 40);
+	assert_int_equal(listen(lfd, 0), 0);
+	vg_send(&g, 1, 40, OP(REQUEST), NULL, 0);
+	vg_expect(&g, &p, 1, 40, OP(RESPONSE));
+	vg_send(&g, 2, 40, OP(REQUEST), NULL, 0);
+	vg_run_ms(&g, 30);
+	assert_false(vg_recv(&g, &p));
+	fd = vg_accept(&g, lfd);
+	vg_expect(&g, &p, 2, 40, OP(RESPONSE));
+	close(fd);
+	close(lfd);
+	vg_finish(&g);
+}
+
+static void test_connect_lines(void **state)
+{
+	static const char *const good[] = {"CONNECT 5\n", "connect 5\n", "CoNnEcT 5 \r\n",
+		"  CONNECT\t5\n", "CONNECT 00000000000000000000005\n"};
+	static const char *const bad[] = {"\n", "CONNECT\n", "CONNECT \n", "CONNECT x\n",
+		"CONNECT 5x\n", "CONNECT -1\n", "CONNECT 4294967296\n", "CONNECT5\n", "GET 5\n",
+		"CONNECT 5 6\n", "CONNECT 000000000000000000000005\n",
+		"CONNECTCONNECTCONNECTCONNECTCONNECTCONNECT"};
+	struct vg g = {0};
+	int fd;
+
+	vg_init(&g);
+	for (u32 i = 0; i < ARRAY_SIZE(good); i++) {
+		fd = vg_client(&g, good[i]);
+		vg_expect(&g, &p, 5, VSOCK_PORT_FIRST + i, OP(REQUEST));
+		close(fd);
+	}
+	for (u32 i = 0; i < ARRAY_SIZE(bad); i++) {
+		fd = vg_client(&g, bad[i]);
+		vg_read_end(&g, fd);
+		close(fd);
+	}
+	fd = vg_client(&g, "");
+	assert_int_equal(send(fd, "CONNECT 5\0 \n", 12, 0), 12);
+	vg_read_end(&g, fd);
+	close(fd);
+	/* In pieces, and with payload right behind it, which must not be lost. */
+	fd = vg_client(&g, "CON");
+	vg_settle(&g);
+	vg_write(fd, "NECT 4294", 9);
+	vg_settle(&g);
+	vg_write(fd, "967295\npayload", 14);
+	VG_UNTIL(&g, vg_recv(&g, &p));
+	vg_send(&g, UINT32_MAX, p.h.src_port, OP(RESPONSE), NULL, 0);
+	vg_expect(&g, &p, UINT32_MAX, p.h.src_port, OP(RW));
+	assert_int_equal(p.h.len, 7);
+	assert_memory_equal(p.data, "payload", 7);
+	close(fd);
+	vg_finish(&g);
+}
+
+static void test_silent_client_is_closed(void **state)
+{
+	struct vg g = {0};
+	u64 begin;
+	int fd;
+
+	vg_init(&g);
+	begin = vg_now_ms();
+	fd = vg_client(&g, "CONNECT");
+	vg_settle(&g);
+	assert_int_equal(vsock_conn_count(g.dev), 1);
+	vg_read_end(&g, fd);
+	assert_true(vg_now_ms() - begin >= VSOCK_LINGER_MS - 10);
+	assert_int_equal(vsock_conn_count(g.dev), 0);
+	close(fd);
+	vg_finish(&g);
+}
+
+static void test_wait_for_driver(void **state)
+{
+	struct vg g = {.wait_ms = 1000};
+	u64 begin;
+	int fd, gone;
+
+	vg_make(&g, NULL);
+	gone = vg_client(&g, "CONNECT 5\n");
+	fd = vg_client(&g, "CONNECT 6\n");
+	vg_settle(&g);
+	assert_int_equal(vg_run_ms(&g, 50), 0);
+	vg_driver(&g, 0);
+	vg_settle(&g);
+	/* At once, when there is a buffer, and without a timer. */
+	begin = vg_now_ms();
+	vg_add_rx(&g, 4);
+	vg_expect(&g, &p, 5, VSOCK_PORT_FIRST, OP(REQUEST));
+	vg_expect(&g, &p, 6, VSOCK_PORT_FIRST + 1, OP(REQUEST));
+	assert_true(vg_now_ms() - begin < 20);
+	close(gone);
+	close(fd);
+	vg_finish(&g);
+}
+
+static void test_wait_for_listener(void **state)
+{
+	struct vg g = {.wait_ms = 1000};
+	unsigned tries = 0;
+	u64 begin;
+	char got[3];
+	int fd;
+
+	vg_init(&g);
+	fd = vg_client(&g, "CONNECT 5\n");
+	for (begin = vg_now_ms(); vg_now_ms() - begin < 200; tries++) {
+		vg_expect(&g, &p, 5, VSOCK_PORT_FIRST, OP(REQUEST));
+		vg_send(&g, 5, VSOCK_PORT_FIRST, OP(RST), NULL, 0);
+	}
+	assert_in_range(tries, 6, 30); /* 1, 2, 4, 8, 16, 20, 20 ... ms apart */
+	vg_expect(&g, &p, 5, VSOCK_PORT_FIRST, OP(REQUEST));
+	vg_send(&g, 5, VSOCK_PORT_FIRST, OP(RESPONSE), NULL, 0);
+	vg_read(&g, fd, got, 3);
+	assert_memory_equal(got, "OK ", 3);
+	close(fd);
+	vg_finish(&g);
+}
+
+static void test_wait_ends(void **state)
+{
+	struct vg g = {.wait_ms = 100};
+	u64 begin;
+	int fd;
+
+	vg_make(&g, NULL);
+	begin = vg_now_ms();
+	fd = vg_client(&g, "CONNECT 5\n");
+	vg_read_end(&g, fd);
+	assert_in_range(vg_now_ms() - begin, 99, 300);
+	close(fd);
+	/* Refused again and again: the same. */
+	vg_driver(&g, 64);
+	begin = vg_now_ms();
+	fd = vg_client(&g, "CONNECT 5\n");
+	while (!vg_readable(fd)) {
+		vg_turn(&g);
+		if (vg_recv(&g, &p))
+			vg_send(&g, 5, p.h.src_port, OP(RST), NULL, 0);
+	}
+	vg_read_end(&g, fd);
+	assert_in_range(vg_now_ms() - begin, 99, 300);
+	close(fd);
+	vg_finish(&g);
+
+	/* No waiting at all. */
+	g = (struct vg){0};
+	vg_make(&g, NULL);
+	begin = vg_now_ms();
+	fd = vg_client(&g, "CONNECT 5\n");
+	vg_read_end(&g, fd);
+	close(fd);
+	vg_driver(&g, 64);
+	fd = vg_client(&g, "CONNECT 5\n");
+	VG_UNTIL(&g, vg_recv(&g, &p));
+	vg_send(&g, 5, p.h.src_port, OP(RST), NULL, 0);
+	vg_read_end(&g, fd);
+	assert_true(vg_now_ms() - begin < 50);
+	close(fd);
+	vg_finish(&g);
+}
+
+static void test_host_closes_half(void **state)
+{
+	struct vg g = {0};
+	char got[5];
+	u32 port;
+	int fd;
+
+	vg_init(&g);
+	fd = vg_open_host(&g, 9, &port);
+	vg_write(fd, "question", 8);
+	shutdown(fd, SHUT_WR);
+	vg_expect(&g, &p, 9, port, OP(RW));
+	assert_int_equal(p.h.len, 8);
+	vg_expect(&g, &p, 9, port, OP(SHUTDOWN));
+	assert_int_equal(p.h.flags, SHUT_S);
+	assert_int_equal(vg_run_ms(&g, 30), 0);
+	/* The other half goes on, until the guest ends it. */
+	vg_send(&g, 9, port, OP(RW), "reply", 5);
+	vg_read(&g, fd, got, 5);
+	assert_memory_equal(got, "reply", 5);
+	send_shutdown(&g, 9, port, SHUT_S);
+	vg_expect(&g, &p, 9, port, OP(RST));
+	vg_read_end(&g, fd);
+	close(fd);
+	vg_settle(&g);
+	assert_int_equal(vsock_conn_count(g.dev), 0);
+	vg_finish(&g);
+}
+
+static void test_guest_closes_half(void **state)
+{
+	struct vg g = {0};
+	char got[8];
+	u32 port;
+	int fd;
+
+	vg_init(&g);
+	fd = vg_open_host(&g, 9, &port);
+	vg_send(&g, 9, port, OP(RW), "question", 8);
+	send_shutdown(&g, 9, port, SHUT_S);
+	vg_read(&g, fd, got, 8);
+	vg_read_end(&g, fd);
+	vg_write(fd, "reply", 5);
+	vg_expect(&g, &p, 9, port, OP(RW));
+	assert_memory_equal(p.data, "reply", 5);
+	/* The host goes too: both halves are over. */
+	close(fd);
+	vg_expect(&g, &p, 9, port, OP(RST));
+	vg_finish(&g);
+
+	/* The guest stops reading only: the host cannot write any more, but reads on. */
+	g = (struct vg){0};
+	vg_init(&g);
+	fd = vg_open_host(&g, 9, &port);
+	send_shutdown(&g, 9, port, SHUT_R);
+	vg_settle(&g);
+	assert_int_equal(send(fd, "x", 1, MSG_NOSIGNAL), -1);
+	assert_int_equal(errno, EPIPE);
+	vg_send(&g, 9, port, OP(RW), "question", 8);
+	vg_read(&g, fd, got, 8);
+	assert_int_equal(vg_run_ms(&g, 30), 0);
+	send_shutdown(&g, 9, port, SHUT_R | SHUT_S);
+	vg_expect(&g, &p, 9, port, OP(RST));
+	vg_read_end(&g, fd);
+	close(fd);
+	vg_finish(&g);
+}
+
+static void test_host_goes_away(void **state)
+{
+	struct vg g = {0};
+	u64 begin;
+	u32 port;
+	int fd;
+
+	vg_init(&g);
+	/* The guest answers by closing too. */
+	fd = vg_open_host(&g, 9, &port);
+	vg_write(fd, "last", 4);
+	close(fd);
+	vg_expect(&g, &p, 9, port, OP(RW));
+	vg_expect(&g, &p, 9, port, OP(SHUTDOWN));
+	assert_int_equal(p.h.flags, SHUT_R | SHUT_S);
+	vg_send(&g, 9, port, OP(RW), "too late", 8); /* swallowed */
+	send_shutdown(&g, 9, port, SHUT_R | SHUT_S);
+	vg_expect(&g, &p, 9, port, OP(RST));
+	vg_settle(&g);
+	assert_int_equal(vsock_conn_count(g.dev), 0);
+	/* The guest does not answer. */
+	fd = vg_open_host(&g, 9, &port);
+	begin = vg_now_ms();
+	close(fd);
+	vg_expect(&g, &p, 9, port, OP(SHUTDOWN));
+	vg_expect(&g, &p, 9, port, OP(RST));
+	assert_in_range(vg_now_ms() - begin, VSOCK_LINGER_MS - 10, VSOCK_LINGER_MS + 500);
+	vg_settle(&g);
+	assert_int_equal(vsock_conn_count(g.dev), 0);
+	vg_finish(&g);
+}
+
+/* The guest closes right after sending more than the socket takes: not a byte is lost. */
+static void test_guest_closes_behind_data(void **state)
+{
+	static u8 data[VSOCK_PACKET_MAX];
+	struct vg g = {0};
+	u32 sent = 0, got = 0, fwd = 0;
+	int fd;
+
+	vg_init(&g);
+	fd = vg_open_guest(&g, 30, 40);
+	while (sent - fwd + sizeof(data) <= VSOCK_TX_BUF_WIDE) {
+		make_bytes(data, sent, sizeof(data));
+		vg_send(&g, 30, 40, OP(RW), data, sizeof(data));
+		sent += sizeof(data);
+		vg_settle(&g);
+		while (vg_recv(&g, &p))
+			fwd = p.h.fwd_cnt;
+	}
+	send_shutdown(&g, 30, 40, SHUT_R | SHUT_S);
+	while (got < sent) {
+		u32 n = drain(fd, got);
+
+		got += n;
+		if (!n)
+			vg_turn(&g);
+	}
+	vg_read_end(&g, fd);
+	do
+		VG_UNTIL(&g, vg_recv(&g, &p));
+	while (p.h.op == OP(CREDIT_UPDATE));
+	assert_int_equal(p.h.op, OP(RST));
+	close(fd);
+	vg_finish(&g);
+}
+
+static void test_idle_costs_nothing(void **state)
+{
+	struct vg g = {0};
+	unsigned irqs;
+	u32 port[20];
+	int fd[20];
+
+	vg_init(&g);
+	for (unsigned i = 0; i < ARRAY_SIZE(fd); i++)
+		fd[i] = vg_open_host(&g, 9, &port[i]);
+	vg_settle(&g);
+	irqs = g.irqs;
+	assert_int_equal(vg_run_ms(&g, 200), 0);
+	assert_int_equal(g.irqs, irqs);
+	for (unsigned i = 0; i < ARRAY_SIZE(fd); i++)
+		close(fd[i]);
+	vg_finish(&g);
+}
+
+/* A flood for a guest that takes nothing: no work, no memory, and all of it comes later. */
+static void test_no_rx_buffers(void **state)
+{
+	static u8 data[65536];
+	struct vg g = {0};
+	u32 got = 0, port;
+	ssize_t n;
+	int fd;
+
+	vg_init(&g);
+	fd = vg_open_host(&g, 9, &port);
+	make_bytes(data, 0, sizeof(data));
+	g.no_refill = true;
+	n = send(fd, data, sizeof(data), MSG_NOSIGNAL);
+	assert_true(n > 0);
+	vg_settle(&g);
+	while (vqb_used_waiting(&g.rx)) {
+		assert_true(vg_recv(&g, &p));
+		check_bytes(p.data, got, p.h.len);
+		got += p.h.len;
+		vg_settle(&g);
+	}
+	while (send(fd, data, sizeof(data), MSG_NOSIGNAL) > 0)
+		;
+	vg_settle(&g);
+	while (vg_recv(&g, &p))
+		got += p.h.len;
+	vg_settle(&g);
+	while (vg_recv(&g, &p))
+		got += p.h.len;
+	assert_int_equal(vg_run_ms(&g, 50), 0);
+	/* The kick for new buffers is asked for, and enough. */
+	g.no_refill = false;
+	assert_int_equal(vqb_used_flags(&g.rx), 0);
+	vg_add_rx(&g, 4);
+	vg_expect(&g, &p, 9, port, OP(RW));
+	close(fd);
+	vg_finish(&g);
+}
+
+/* Kicks are not missed with EVENT_IDX either, where the driver's wish is an index. */
+static void test_event_idx(void **state)
+{
+	struct vg g = {.event_idx = true};
+	char got[8];
+	u32 port;
+	int fd;
+
+	vg_init(&g);
+	fd = vg_open_host(&g, 9, &port);
+	for (u32 i = 0; i < 1000; i++) {
+		vg_write(fd, &i, sizeof(i));
+		vg_expect(&g, &p, 9, port, OP(RW));
+		assert_memory_equal(p.data, &i, sizeof(i));
+		vg_send(&g, 9, port, OP(RW), &i, sizeof(i));
+		vg_read(&g, fd, got, sizeof(i));
+		assert_memory_equal(got, &i, sizeof(i));
+	}
+	close(fd);
+	vg_finish(&g);
+}
+
+static void test_reset_closes_connections(void **state)
+{
+	struct vg g = {.wait_ms = 1000};
+	u32 port;
+	int open, waiting, early;
+
+	vg_init(&g);
+	open = vg_open_host(&g, 9, &port);
+	waiting = vg_client(&g, "CONNECT 10\n");
+	vg_expect(&g, &p, 10, port + 1, OP(REQUEST));
+	early = vg_client(&g, "CONN");
+	vg_settle(&g);
+	for (unsigned i = 0; i < 3; i++) {
+		drv_reset(g.dev);
+		vg_settle(&g);
+	}
+	vg_read_end(&g, open);
+	assert_int_equal(vsock_conn_count(g.dev), 2);
+	/* Those that the old driver did not accept are for the new one. */
+	vg_driver(&g, 64);
+	vg_expect(&g, &p, 10, port + 1, OP(REQUEST));
+	vg_write(early, "ECT 11\n", 7);
+	vg_expect(&g, &p, 11, port + 2, OP(REQUEST));
+	/* A reset that the loop sees only after the new driver is up. */
+	drv_reset(g.dev);
+	vg_driver(&g, 64);
+	vg_settle(&g);
+	vg_expect(&g, &p, 10, port + 1, OP(REQUEST));
+	vg_expect(&g, &p, 11, port + 2, OP(REQUEST));
+	vg_expect_none(&g);
+	close(open);
+	close(waiting);
+	close(early);
+	vg_finish(&g);
+}
+
+static void *reset_again_and_again(void *arg)
+{
+	struct vg *g = arg;
+
+	for (unsigned i = 0; i < 300; i++) {
+		drv_reset(g->dev);
+		vg_driver(g, 64);
+		usleep(i % 7 * 100);
+	}
+	return NULL;
+}
+
+/* A vCPU resets all the time, while the loop moves data of connections it has. */
+static void test_reset_races_with_io(void **state)
+{
+	static u8 data[20000];
+	struct vg g = {.wait_ms = 1000};
+	pthread_t vcpu;
+	u32 port;
+	int fd;
+
+	vg_init(&g);
+	assert_int_equal(pthread_create(&vcpu, NULL, reset_again_and_again, &g), 0);
+	for (unsigned i = 0; pthread_tryjoin_np(vcpu, NULL); i++) {
+		fd = vg_client(&g, "CONNECT 9\n");
+		vg_turn(&g);
+		if (i % 50 == 0)
+			vg_settle(&g);
+		send(fd, data, sizeof(data), MSG_NOSIGNAL);
+		vg_turn(&g);
+		close(fd);
+		usleep(50);
+	}
+	vg_settle(&g);
+	drv_reset(g.dev);
+	vg_driver(&g, 64);
+	VG_UNTIL(&g, (vg_recv(&g, &p) ? vg_send(&g, p.h.dst_port, p.h.src_port, OP(RST), NULL, 0)
+				      : (void)0, vsock_conn_count(g.dev) == 0));
+	fd = vg_open_host(&g, 9, &port);
+	close(fd);
+	vg_finish(&g);
+}
+
+static void test_reset_in_flight(void **state)
+{
+	static u8 data[4000];
+	struct vg g = {0};
+	pthread_t vcpu;
+	u32 port;
+	int fd;
+
+	/* The read into the guest's buffers is queued, not submitted, when the reset comes. */
+	vg_init(&g);
+	fd = vg_open_host(&g, 9, &port);
+	vg_settle(&g);
+	vg_write(fd, data, sizeof(data));
+	VG_UNTIL(&g, g.dev->io_count == 1);
+	assert_int_equal(pthread_create(&vcpu, NULL, reset_again_and_again, &g), 0);
+	while (pthread_tryjoin_np(vcpu, NULL))
+		vg_turn(&g);
+	vg_read_end(&g, fd);
+	close(fd);
+	vg_finish(&g);
+}
+
+static void test_paused(void **state)
+{
+	struct vg g = {.wait_ms = 1000};
+	u32 port;
+	u16 used;
+	int fd;
+
+	vg_init(&g);
+	fd = vg_open_host(&g, 9, &port);
+	vg_settle(&g);
+	virtio_freeze(g.dev);
+	used = vqb_used_idx(&g.rx);
+	vg_write(fd, "data", 4);
+	vg_settle(&g);
+	assert_int_equal(vg_run_ms(&g, 30), 0);
+	assert_int_equal(vqb_used_idx(&g.rx), used); /* its memory stands still */
+	virtio_thaw(g.dev);
+	vg_expect(&g, &p, 9, port, OP(RW));
+	assert_int_equal(p.h.len, 4);
+	close(fd);
+	vg_finish(&g);
+}
+
+/* Ends while everything is under way: nothing leaks, nothing is used after it is freed. */
+static void test_destroy_in_the_middle(void **state)
+{
+	static u8 data[VSOCK_PACKET_MAX];
+	struct vg g = {.wait_ms = 1000};
+	int fd[4];
+	u32 port;
+
+	vg_init(&g);
+	fd[0] = vg_open_host(&g, 9, &port);
+	fd[1] = vg_open_guest(&g, 30, 40);
+	fd[2] = vg_client(&g, "CONNECT 10\n");
+	fd[3] = vg_client(&g, "CON");
+	vg_settle(&g);
+	for (unsigned i = 0; i < 10; i++)
+		vg_send(&g, 30, 40, OP(RW), data, sizeof(data));
+	vg_write(fd[0], data, 5000);
+	vg_turn(&g);
+	vg_finish(&g);
+	for (unsigned i = 0; i < 4; i++)
+		close(fd[i]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_bulk_guest_to_host),
+		cmocka_unit_test(test_bulk_guest_to_slow_host),
+		cmocka_unit_test(test_bulk_host_to_guest),
+		cmocka_unit_test(test_fair_between_connections),
+		cmocka_unit_test(test_guest_connects),
+		cmocka_unit_test(test_guest_connects_to_busy_service),
+		cmocka_unit_test(test_connect_lines),
+		cmocka_unit_test(test_silent_client_is_closed),
+		cmocka_unit_test(test_wait_for_driver),
+		cmocka_unit_test(test_wait_for_listener),
+		cmocka_unit_test(test_wait_ends),
+		cmocka_unit_test(test_host_closes_half),
+		cmocka_unit_test(test_guest_closes_half),
+		cmocka_unit_test(test_host_goes_away),
+		cmocka_unit_test(test_guest_closes_behind_data),
+		cmocka_unit_test(test_idle_costs_nothing),
+		cmocka_unit_test(test_no_rx_buffers),
+		cmocka_unit_test(test_event_idx),
+		cmocka_unit_test(test_reset_closes_connections),
+		cmocka_unit_test(test_reset_races_with_io),
+		cmocka_unit_test(test_reset_in_flight),
+		cmocka_unit_test(test_paused),
+		cmocka_unit_test(test_destroy_in_the_middle),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
