@@ -45,13 +45,18 @@ static int be_the_vm(struct launch *l, int notify_fd, bool notify_json)
 	struct err e;
 	int status;
 
-	if (jail_harden(&e) || machine_create(&m, &l->spec, l->snap, notify_fd, notify_json, &e)) {
+	if (jail_harden(&e) ||
+		machine_create(&m, &l->spec, l->snap, notify_fd, notify_json, &e) ||
+		machine_start(m, &e)) {
+		machine_destroy(&m);
 		if (l->detach)
 			dprintf(notify_fd, "error %s\n", e.msg);
 		else
 			fail(&e);
 		return 1;
 	}
+	/* Only now: writing wakes a reader, who would take the guest's processor. A quick guest may
+	 * be ready before this. */
 	if (l->detach)
 		dprintf(notify_fd, "started\n");
 	else if (notify_json)

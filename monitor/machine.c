@@ -506,7 +506,7 @@ static void start_operations(struct machine *m)
 		ring_timeout(m->ring, &m->timeout_op, &m->timeout_ts, m->spec.timeout_ns);
 }
 
-int machine_run(struct machine *m, struct err *e)
+int machine_start(struct machine *m, struct err *e)
 {
 	int r = vm_start(m->vm, e);
 
@@ -516,6 +516,13 @@ int machine_run(struct machine *m, struct err *e)
 	life_set(m, LIFE_RUNNING);
 	m->time.running_ns = since_start_ns();
 	vm_resume(m->vm);
+	return 0;
+}
+
+int machine_run(struct machine *m, struct err *e)
+{
+	int r;
+
 	log_line("%s %s, %llu MiB, %u vCPU, pid %d", m->spec.snapshot[0] ? "restored" : "booted",
 		m->spec.snapshot[0] ? m->spec.snapshot : m->spec.kernel,
 		(unsigned long long)(m->spec.memory >> 20), m->spec.vcpus, getpid());

@@ -187,7 +187,9 @@ void vmdir_remove(struct vmdir *d, bool keep_log, const char *exit_json);
 /* Builds a VM to boot or, with @snap, to restore. Cleans up after itself on failure. */
 int machine_create(struct machine **ret, const struct machine_spec *spec, const struct snap *snap,
 	int notify_fd, bool notify_json, struct err *e);
-/* Lets the guest go and runs the loop until it ended. */
+/* Lets the guest go: its first instruction is next. */
+int machine_start(struct machine *m, struct err *e);
+/* Runs the loop until the guest has ended. */
 int machine_run(struct machine *m, struct err *e);
 /* After machine_run(): removes the directory and says how it ended. Returns the exit status. Does
  * not close the VM: that is slow, and the process is about to end anyway. */

@@ -288,6 +288,7 @@ static void line_complete(struct vsock_conn *c)
 		return;
 	}
 	conn_set_ports(c, port, new_local_port(c->v, port));
+	conn_poll_in(c); /* for what follows the line, and to see the client leave */
 	c->give_up_ns = vsock_now_ns() + c->v->wait_ms * 1000000ull;
 	conn_request(c);
 }
@@ -353,19 +354,20 @@ void conn_accepted(struct vsock_conn *c)
 
 void conn_request(struct vsock_conn *c)
 {
+	u64 now_ns = vsock_now_ns();
+	u64 left_ns = c->give_up_ns > now_ns ? c->give_up_ns - now_ns : 0;
+
 	if (virtio_live(&c->v->dev) && !c->v->reset_pending) {
 		c->state = CONN_REQUEST;
 		conn_pend(c, PEND_REQUEST);
-		conn_due(c, VSOCK_LINGER_NS);
-		return;
-	}
-	if (vsock_now_ns() >= c->give_up_ns) {
+		conn_due(c, left_ns > VSOCK_LINGER_NS ? left_ns : VSOCK_LINGER_NS);
+	} else if (left_ns) {
+		c->state = CONN_PARKED;
+		c->v->want_driver = true;
+		conn_due(c, left_ns);
+	} else {
 		conn_kill(c, false);
-		return;
 	}
-	c->state = CONN_PARKED;
-	c->v->want_driver = true;
-	conn_due(c, c->give_up_ns - vsock_now_ns());
 }
 
 void conn_refused(struct vsock_conn *c)
@@ -402,13 +404,21 @@ static void socket_ready(struct ring_op *op, int res)
 	struct vsock *v = c->v;
 
 	vsock_lock(v);
-	if (c->state == CONN_OPEN) {
-		if (res < 0) {
+	c->can_read = true;
+	switch (c->state) {
+	case CONN_OPEN:
+		if (res < 0)
 			conn_kill(c, true);
-		} else {
-			c->can_read = true;
+		else
 			conn_make_ready(c);
-		}
+		break;
+	case CONN_REQUEST: /* not accepted yet: it may have sent something, or left */
+	case CONN_PARKED:
+		if (res < 0 || res & (POLLHUP | POLLERR))
+			conn_kill(c, c->state == CONN_REQUEST && !(c->pend & PEND_REQUEST));
+		break;
+	default:
+		break;
 	}
 	vsock_unlock(v);
 }

@@ -174,7 +174,10 @@ static void shutdown_done(struct ring_op *op, int res)
 	struct vsock *v = c->v;
 
 	vsock_lock(v);
-	host_step(c); /* a failure means that the host is gone, which the next read or write says */
+	if (res < 0)
+		conn_kill(c, true);
+	else
+		host_step(c);
 	vsock_unlock(v);
 }
 

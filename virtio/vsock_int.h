@@ -209,7 +209,7 @@ void conn_request(struct vsock_conn *c);
 void conn_refused(struct vsock_conn *c);
 /* The driver reset the device. */
 void conn_after_reset(struct vsock_conn *c);
-/* Waits for the socket to have something. */
+/* Waits for the socket to have something; then sets can_read. */
 void conn_poll_in(struct vsock_conn *c);
 /* A read found the end of the stream. */
 void conn_at_end(struct vsock_conn *c);

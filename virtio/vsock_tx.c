@@ -73,7 +73,8 @@ static void response(struct vsock_conn *c)
 	c->state = CONN_OPEN;
 	conn_due(c, 0);
 	host_send_ok(c);
-	conn_poll_in(c);
+	if (c->can_read) /* else the poll is still out */
+		conn_make_ready(c);
 }
 
 static void shut(struct vsock_conn *c, unsigned flags)

@@ -3,6 +3,7 @@
 #include "tests/lib/vsock_guest.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -243,6 +244,7 @@ static void test_connect_lines(void **state)
 		fd = vg_client(&g, good[i]);
 		vg_expect(&g, &p, 5, VSOCK_PORT_FIRST + i, OP(REQUEST));
 		close(fd);
+		vg_expect(&g, &p, 5, VSOCK_PORT_FIRST + i, OP(RST));
 	}
 	for (u32 i = 0; i < ARRAY_SIZE(bad); i++) {
 		fd = vg_client(&g, bad[i]);
@@ -376,6 +378,73 @@ static void test_wait_ends(void **state)
 	vg_finish(&g);
 }
 
+/* A client that leaves before it is answered is no connection for the guest to accept. */
+static void test_client_leaves_early(void **state)
+{
+	struct vg g = {.wait_ms = 1000};
+	char got[3];
+	int fd;
+
+	vg_make(&g, NULL);
+	fd = vg_client(&g, "CONNECT 5\n");
+	vg_settle(&g);
+	assert_int_equal(vsock_conn_count(g.dev), 1);
+	close(fd);
+	vg_settle(&g);
+	assert_int_equal(vsock_conn_count(g.dev), 0);
+	vg_driver(&g, 64);
+	vg_expect_none(&g);
+	fd = vg_client(&g, "CONNECT 5\n");
+	vg_expect(&g, &p, 5, VSOCK_PORT_FIRST + 1, OP(REQUEST));
+	close(fd);
+	vg_expect(&g, &p, 5, VSOCK_PORT_FIRST + 1, OP(RST));
+	vg_send(&g, 5, VSOCK_PORT_FIRST + 1, OP(RESPONSE), NULL, 0);
+	vg_expect(&g, &p, 5, VSOCK_PORT_FIRST + 1, OP(RST));
+	/* One that only has nothing more to say stays. */
+	fd = vg_client(&g, "CONNECT 5\n");
+	shutdown(fd, SHUT_WR);
+	vg_expect(&g, &p, 5, VSOCK_PORT_FIRST + 2, OP(REQUEST));
+	vg_settle(&g);
+	vg_send(&g, 5, VSOCK_PORT_FIRST + 2, OP(RESPONSE), NULL, 0);
+	vg_expect(&g, &p, 5, VSOCK_PORT_FIRST + 2, OP(SHUTDOWN));
+	assert_int_equal(p.h.flags, SHUT_S);
+	vg_read(&g, fd, got, 3);
+	assert_memory_equal(got, "OK ", 3);
+	close(fd);
+	vg_finish(&g);
+}
+
+/* Accepting fails for a while: no spinning, and the client is served in the end. */
+static void test_out_of_descriptors(void **state)
+{
+	struct vg g = {0};
+	struct rlimit old, low;
+	int fd, lowest;
+
+	vg_make(&g, NULL);
+	/* The listener may be one that does not block, too. */
+	assert_int_equal(fcntl(container_of(g.dev, struct vsock, dev)->listen_fd, F_SETFL,
+		O_NONBLOCK), 0);
+	vg_driver(&g, 64);
+	vg_settle(&g);
+	fd = vg_client(&g, "CONNECT 5\n");
+	lowest = dup(fd);
+	close(lowest);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	low = old;
+	low.rlim_cur = (rlim_t)lowest;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+	assert_in_range(vg_run_ms(&g, 100), 4, 30);
+	assert_int_equal(vsock_conn_count(g.dev), 0);
+	/* A guest's connection needs one, too. */
+	vg_send(&g, 1, 2, OP(REQUEST), NULL, 0);
+	vg_expect(&g, &p, 1, 2, OP(RST));
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	vg_expect(&g, &p, 5, VSOCK_PORT_FIRST, OP(REQUEST));
+	close(fd);
+	vg_finish(&g);
+}
+
 static void test_host_closes_half(void **state)
 {
 	struct vg g = {0};
@@ -431,9 +500,7 @@ static void test_guest_closes_half(void **state)
 	vg_init(&g);
 	fd = vg_open_host(&g, 9, &port);
 	send_shutdown(&g, 9, port, SHUT_R);
-	vg_settle(&g);
-	assert_int_equal(send(fd, "x", 1, MSG_NOSIGNAL), -1);
-	assert_int_equal(errno, EPIPE);
+	VG_UNTIL(&g, send(fd, "x", 1, MSG_NOSIGNAL) < 0 && errno == EPIPE);
 	vg_send(&g, 9, port, OP(RW), "question", 8);
 	vg_read(&g, fd, got, 8);
 	assert_int_equal(vg_run_ms(&g, 30), 0);
@@ -753,6 +820,8 @@ int main(void)
 		cmocka_unit_test(test_wait_for_driver),
 		cmocka_unit_test(test_wait_for_listener),
 		cmocka_unit_test(test_wait_ends),
+		cmocka_unit_test(test_client_leaves_early),
+		cmocka_unit_test(test_out_of_descriptors),
 		cmocka_unit_test(test_host_closes_half),
 		cmocka_unit_test(test_guest_closes_half),
 		cmocka_unit_test(test_host_goes_away),
