@@ -97,7 +97,7 @@ static void kick(struct vcpu *v)
 {
 	if (!v->tid)
 		return;
-	
+	__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 	syscall(SYS_tgkill, getpid(), v->tid, SIGRTMIN);
 }
 

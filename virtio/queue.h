@@ -32,7 +32,10 @@ struct vq {
 	bool indirect;  /* VIRTIO_F_INDIRECT_DESC negotiated */
 	u64 desc_gpa, avail_gpa, used_gpa;
 
-	/* Valid while live (vq_enable() succeeded, no reset since). */
+	/*
+	 * Valid while live: vq_enable() succeeded, and no reset, FAILED or NEEDS_RESET since. On a
+	 * queue that is not live pop finds nothing, and everything else does nothing.
+	 */
 	bool live;
 	struct mem_span desc, avail, used;
 	u16 next_avail; /* index of the next entry to pop */
@@ -60,9 +63,15 @@ void vq_reset(struct vq *q);
  */
 bool vq_enable(struct vq *q);
 
-/* Takes the next available chain. */
+/*
+ * Takes the next available chain. A driver can add chains as fast as they are taken: a drain pops
+ * at most q->size of them, and then lets others have their turn (Q29).
+ */
 enum vq_result vq_pop(struct vq *q, struct vq_chain *ret);
-/* Takes back the last vq_pop(), which must be the latest and not pushed: it will be popped again. */
+/*
+ * Takes back the last vq_pop(), which must be the latest and not pushed: it will be popped again.
+ * Several are taken back one by one.
+ */
 void vq_unpop(struct vq *q, u16 head);
 
 /* Returns @head to the driver with @len bytes written. @head must have been popped. */
@@ -81,7 +90,7 @@ bool vq_need_interrupt(struct vq *q);
 void vq_kicks_off(struct vq *q);
 bool vq_kicks_on(struct vq *q);
 
-/* Whether at least one chain is waiting. A broken index counts as waiting, so that pop reports it. */
+/* Whether at least one chain is waiting. A broken index counts too, so that pop reports it. */
 bool vq_pending(const struct vq *q);
 
 /* Snapshot. Load checks every field like guest input and enables the queue if it was live. */

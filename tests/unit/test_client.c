@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -125,6 +126,7 @@ static void serve(struct fixture *f, const char *id, const char *reply, size_t p
 		close(fd);
 		return;
 	}
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (;;) {
 		int c = accept(fd, NULL, NULL);
 
@@ -155,7 +157,7 @@ static void test_replies(void **state)
 		{"HTTP/1.1 204 \r\nServer: Firecracker API\r\n\r\n", 0, NULL},
 		{"HTTP/1.1 400 \r\nContent-Length: 24\r\n\r\n{\"fault_message\":\"no!\"}  ", -EREMOTEIO,
 			"VM \"x\": no!"},
-		{"HTTP/1.1 503\r\nContent-Length: 17\r\n\r\n{ \"error\": \"full\"}", -EREMOTEIO,
+		{"HTTP/1.1 503\r\nContent-Length: 18\r\n\r\n{ \"error\": \"full\"}", -EREMOTEIO,
 			"VM \"x\": full"},
 		{"HTTP/1.1 500 \r\nContent-Length: 3\r\n\r\n???", -EREMOTEIO, "status 500"},
 		{"HTTP/1.1 200 \r\nContent-Length: 7\r\n\r\n{\"a\":", -EPIPE, "ended before it answered"},

@@ -30,6 +30,7 @@
 #define WAIT_GPA    0xC0000008ull
 #define NOTIFY_GPA  0xC0001050ull
 #define COUNT_PORT  0x80u
+#define NEXT_PORT   0x81u
 #define PATIENCE_S  20
 #define PAUSES      10000u
 #define NS_PER_MS   1000000ull
@@ -43,7 +44,8 @@ static const u8 triple_fault[] = {0x0f, 0x0b};
 static const u8 halt_for_good[] = {0xfa, 0xf4};          /* cli; hlt */
 static const u8 idle[] = {0xfb, 0xf4, 0xeb, 0xfc};       /* sti; hlt; again */
 static const u8 spin[] = {0x40, 0xeb, 0xfd};             /* inc eax; again */
-static const u8 count[] = {0x40, 0xe7, 0x80, 0xeb, 0xfb}; /* inc eax; out 0x80, eax; again */
+/* in eax, 0x81 (gives the next number); out 0x80, eax; again */
+static const u8 count[] = {0xe5, 0x81, 0xe7, 0x80, 0xeb, 0xfa};
 /* inc eax; store -1 to the wait doorbell; out 0x80, eax; again */
 static const u8 wait_loop[] = {0x40, 0xc7, 0x05, 8, 0, 0, 0xc0, 0xff, 0xff, 0xff, 0xff, 0xe7, 0x80,
 	0xeb, 0xf1};
@@ -67,7 +69,8 @@ struct world {
 	unsigned parked, ended;
 	struct end_report report;
 	/* What the vCPU threads saw. */
-	u32 last;        /* value written to COUNT_PORT */
+	u32 last;         /* value written to COUNT_PORT */
+	u32 given;        /* value read from NEXT_PORT */
 	bool out_of_step; /* it was not one more than the one before */
 	u32 readies, waits, notifies, outs;
 	u8 out_bytes[16];
@@ -99,6 +102,10 @@ static void on_pio(void *ctx, struct vcpu *v, u16 port, u8 *data, unsigned len, 
 	struct world *w = ctx;
 	u32 value;
 
+	if (!write && port == NEXT_PORT) {
+		w->given++;
+		memcpy(data, &w->given, len);
+	}
 	if (!write || port != COUNT_PORT)
 		return;
 	if (len == 1) {
@@ -560,19 +567,21 @@ static void test_saved_guest_goes_on_elsewhere(void **state)
 	struct enc vm, cpu;
 
 	RUN(&a, 1, count);
-	for (unsigned generation = 0; generation < 5; generation++) {
-		u32 last;
+	for (unsigned generation = 0; generation < 20; generation++) {
+		u32 last, given;
 
 		await_seen(&a.last, 10);
 		pause_guest(&a);
 		last = a.last;
+		given = a.given;
 		save(&a, &vm, &cpu);
-		build(&b, 1, "", 0 + 1);
+		build(&b, 1, "", 1);
 		copy_memory(&b, &a);
 		load(&b, &vm, &cpu);
 		finish(&a);
 		assert_false(a.out_of_step);
 		b.last = last; /* the very next value must come */
+		b.given = given;
 		start(&b);
 		vm_resume(b.vm);
 		await_seen(&b.last, last + 10);
