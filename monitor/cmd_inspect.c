@@ -16,6 +16,7 @@
 
 #define CELLS     64u
 #define TEXT_MAX  8192u
+#define WRAP_AT   66
 #define MACHINE   "machine"
 
 enum { OPT_JSON = 1 };
@@ -109,6 +110,21 @@ static void cpu_text(const struct snap *s, char *out, size_t cap)
 		snprintf(out, cap, "unknown: %s", e.msg);
 }
 
+/* Breaks the list after commas, for reading. */
+static void wrap(char *text)
+{
+	char *begin = text;
+
+	for (char *p = text; *p; p++) {
+		if (*p == '\n')
+			begin = p;
+		if (p[0] == ',' && p[1] == ' ' && p - begin > WRAP_AT) {
+			p[1] = '\n';
+			begin = p + 1;
+		}
+	}
+}
+
 static void print_sections(const struct snap *s)
 {
 	printf("\n%-*s %8s %10s %10s\n", SHOW_NAME_WIDTH, "SECTION", "VERSION", "OFFSET", "BYTES");
@@ -123,7 +139,7 @@ static void print_sections(const struct snap *s)
 }
 
 static int print_snapshot(const struct snap *s, const char *dir, const struct density *d,
-	const char *cpu)
+	char *cpu)
 {
 	u64 size = snap_mem_size(s), data = snap_mem_data_bytes(s);
 	json_auto_t *machine = machine_section(s);
@@ -132,9 +148,10 @@ static int print_snapshot(const struct snap *s, const char *dir, const struct de
 	show_line("snapshot", "%s%s", dir,
 		snap_trusted(s) ? "" : " (not trusted: others can write it, or it is not yours)");
 	show_line("created", "%s", show_date(snap_created_ns(s), a, sizeof(a)));
-	show_line("memory", "%s, of it %s data (%u%%)", show_size(size, a, sizeof(a)),
-		show_size(data, b, sizeof(b)), (unsigned)((double)data * 100 / (double)size));
+	show_line("memory", "%s, of it %s data (%.1f%%)", show_size(size, a, sizeof(a)),
+		show_size(data, b, sizeof(b)), (double)data * 100 / (double)size);
 	draw(d);
+	wrap(cpu);
 	show_line("cpu", "%s", cpu);
 	if (machine) {
 		printf("\n");

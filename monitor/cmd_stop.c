@@ -7,12 +7,14 @@
 
 static int stop_vm(const char *id, u64 timeout_ns, struct err *e)
 {
+	unsigned answer_ms = timeout_ms(timeout_ns);
 	json_auto_t *body = json_object();
 	pid_t pid;
 	int r;
 
 	vm_look(id, &pid);
-	r = client_call(id, "PUT", "/kelvin/stop", body, ANSWER_MS, NULL, e);
+	r = client_call(id, "PUT", "/kelvin/stop", body,
+		answer_ms < ANSWER_MS ? answer_ms : ANSWER_MS, NULL, e);
 	if (r && r != -EPIPE) /* it ended by itself, meanwhile */
 		return r;
 	return vm_wait_gone(id, pid, timeout_ns, e);

@@ -109,6 +109,8 @@ static bool ends_in(const char *s, const char *end)
 
 static enum unit unit_of(const char *key, enum unit outer)
 {
+	if (outer != PLAIN)
+		return outer;
 	if (strcmp(key, "started_ns") == 0 || strcmp(key, "created_ns") == 0)
 		return DATE;
 	if (strcmp(key, "memory") == 0 || ends_in(key, "bytes"))
@@ -119,7 +121,17 @@ static enum unit unit_of(const char *key, enum unit outer)
 		return US;
 	if (ends_in(key, "_ms"))
 		return MS;
-	return outer;
+	return PLAIN;
+}
+
+/* A name without its unit, which comes with the value. */
+static int plain_name_len(const char *key)
+{
+	size_t len = strlen(key);
+
+	if (len > 3 && (ends_in(key, "_ns") || ends_in(key, "_us") || ends_in(key, "_ms")))
+		len -= 3;
+	return len > 40 ? 40 : (int)len;
 }
 
 static const char *show_number(json_int_t v, enum unit unit, char *buf, size_t cap)
@@ -170,7 +182,7 @@ static void show_member(const char *key, const json_t *v, enum unit outer, int d
 	enum unit unit = unit_of(key, outer);
 	char buf[4200], name[64];
 
-	snprintf(name, sizeof(name), "%*s%.40s", depth * 2, "", key);
+	snprintf(name, sizeof(name), "%*s%.*s", depth * 2, "", plain_name_len(key), key);
 	if (json_is_object(v) || json_is_array(v)) {
 		if (depth >= DEPTH_MAX || (!json_object_size(v) && !json_array_size(v)))
 			return;

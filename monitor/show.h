@@ -9,7 +9,7 @@
 
 #include "monitor/base/types.h"
 
-#define SHOW_NAME_WIDTH 18 /* of the left column */
+#define SHOW_NAME_WIDTH 20 /* of the left column */
 
 /* Prints @j (taken over; NULL is out of memory) as JSON. Returns the exit status. */
 int show_json(json_t *j);

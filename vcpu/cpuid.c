@@ -12,9 +12,10 @@
  * Paravirtual features (leaf 0x40000001) stay as KVM offers them, but for the three that user
  * space would have to implement.
  *
- * Policy at load: CPUID is the saved one, bit for bit. It is refused unless this host is of the same
- * vendor, has at least its physical address bits, and offers every feature bit that it has in the
- * words of `words` - the bits that change what instructions or control registers a guest may use.
+ * Policy at load: CPUID is the saved one, bit for bit. It is refused unless this host is of the
+ * same vendor, has at least its physical address bits, and offers every feature bit that it has in
+ * the words of `words` - the bits that change what instructions or control registers a guest may
+ * use.
  * Asking KVM (KVM_GET_SUPPORTED_CPUID) costs more than all the rest of a load, so the CPUID
  * instruction is asked first, apart from the bits in `always`, which KVM emulates or which describe
  * topology. Only when a bit is missing there KVM gets the last word, for it can offer what the
@@ -45,7 +46,7 @@ static const struct {
 	{0xf, 0x10},              /* resource monitoring and allocation */
 	{0x12, 0x12},             /* SGX */
 	{0x14, 0x14},             /* processor trace */
-	{0x17, 0x1f},             /* SoC, TLB, key locker, LBR, AMX, second topology leaf (0xb it is) */
+	{0x17, 0x1f},             /* SoC, TLB, key locker, LBR, AMX, other topology leaf */
 	{0x23, 0x23},             /* performance counters, extended */
 	{0x80000007, 0x80000007}, /* invariant TSC: it is not, across a restore (kvm-clock is) */
 	{0x8000000a, 0x8000000a}, /* SVM */
@@ -74,7 +75,8 @@ static const struct {
 	{0x7, 0, CPUID_EBX, BIT(2) | BIT(12) | BIT(14) | BIT(15) | BIT(25)},
 	/* OSPKE (as OSXSAVE), WAITPKG, TME, key locker, SGX launch control. */
 	{0x7, 0, CPUID_ECX, BIT(4) | BIT(5) | BIT(13) | BIT(23) | BIT(30)},
-	{0x7, 0, CPUID_EDX, BIT(18) | BIT(19) | BIT(22) | BIT(24) | BIT(25)}, /* PCONFIG, LBR, AMX */
+	/* PCONFIG, LBR, AMX. */
+	{0x7, 0, CPUID_EDX, BIT(18) | BIT(19) | BIT(22) | BIT(24) | BIT(25)},
 	{0x7, 1, CPUID_EAX, BIT(21) | BIT(22)}, /* AMX-FP16, HRESET */
 	{0x7, 1, CPUID_EDX, BIT(8)},            /* AMX-COMPLEX */
 	{0xd, 0, CPUID_EAX, BIT(3) | BIT(4) | BIT(17) | BIT(18)}, /* MPX, AMX state */
@@ -119,19 +121,19 @@ static const struct word words[] = {
 			"rdpid", "kl", "bus_lock_detect", "cldemote", NULL, "movdiri", "movdir64b",
 			"enqcmd", "sgx_lc", "pks"}},
 	{0x7, 0, CPUID_EDX, BIT(29), /* arch_capabilities: KVM's own */
-		{[2] = "avx512_4vnniw", "avx512_4fmaps", "fsrm", "uintr", [8] = "avx512_vp2intersect",
-			[9] = "srbds_ctrl", "md_clear", "rtm_always_abort", [14] = "serialize",
-			[15] = "hybrid_cpu", "tsxldtrk", [18] = "pconfig", "arch_lbr", "ibt",
-			[22] = "amx_bf16", "avx512_fp16", "amx_tile", "amx_int8", "spec_ctrl",
-			"intel_stibp", "flush_l1d", "arch_capabilities", "core_capabilities",
-			"spec_ctrl_ssbd"}},
+		{[2] = "avx512_4vnniw", "avx512_4fmaps", "fsrm", "uintr",
+			[8] = "avx512_vp2intersect", "srbds_ctrl", "md_clear", "rtm_always_abort",
+			[14] = "serialize", "hybrid_cpu", "tsxldtrk", [18] = "pconfig", "arch_lbr",
+			"ibt", [22] = "amx_bf16", "avx512_fp16", "amx_tile", "amx_int8",
+			"spec_ctrl", "intel_stibp", "flush_l1d", "arch_capabilities",
+			"core_capabilities", "spec_ctrl_ssbd"}},
 	{0x7, 1, CPUID_EAX, 0,
 		{"sha512", "sm3", "sm4", NULL, "avx_vnni", "avx512_bf16", NULL, "cmpccxadd",
 			[10] = "fzrm", "fsrs", "fsrc", [17] = "fred", "lkgs", "wrmsrns",
 			[21] = "amx_fp16", "hreset", "avx_ifma", [26] = "lam"}},
 	{0x7, 1, CPUID_EDX, 0,
-		{[4] = "avx_vnni_int8", "avx_ne_convert", [8] = "amx_complex", [10] = "avx_vnni_int16",
-			[14] = "prefetchiti", [19] = "avx10"}},
+		{[4] = "avx_vnni_int8", "avx_ne_convert", [8] = "amx_complex",
+			[10] = "avx_vnni_int16", [14] = "prefetchiti", [19] = "avx10"}},
 	{0xd, 0, CPUID_EAX, 0,
 		{"xstate x87", "xstate sse", "xstate avx", "xstate bndregs", "xstate bndcsr",
 			"xstate opmask", "xstate zmm_hi256", "xstate hi16_zmm", "xstate pt",
@@ -146,9 +148,9 @@ static const struct word words[] = {
 		{[11] = "syscall", [19] = "mp", "nx", [22] = "mmxext", [25] = "fxsr_opt", "pdpe1gb",
 			"rdtscp", [29] = "lm", "3dnowext", "3dnow"}},
 	{0x80000008, 0, CPUID_EBX, 0xfu << 16, /* hints on speculation control */
-		{"clzero", "irperf", "xsaveerptr", [4] = "rdpru", [9] = "wbnoinvd", [12] = "amd_ibpb",
-			[14] = "amd_ibrs", "amd_stibp", [24] = "amd_ssbd", "virt_ssbd",
-			"amd_ssb_no", [28] = "amd_psfd"}},
+		{"clzero", "irperf", "xsaveerptr", [4] = "rdpru", [9] = "wbnoinvd",
+			[12] = "amd_ibpb", [14] = "amd_ibrs", "amd_stibp",
+			[24] = "amd_ssbd", "virt_ssbd", "amd_ssb_no", [28] = "amd_psfd"}},
 };
 
 void cpuid_native(u32 leaf, u32 sub, u32 out[4])
@@ -453,8 +455,8 @@ static int check_model(struct cpuid_table *saved, cpuid_fn host, u32 *ret_max, s
 }
 
 /*
- * KVM's last word on the bits in @missing. Apart from cpuid_check(), whose stack stays small: a load
- * mostly does not come here.
+ * KVM's last word on the bits in @missing. Apart from cpuid_check(), whose stack stays small: a
+ * load mostly does not come here.
  */
 static __attribute__((noinline)) int check_supported(u32 *missing, cpuid_ask ask, void *ctx,
 	struct err *e)

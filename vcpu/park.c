@@ -319,7 +319,7 @@ bool vcpu_attend(struct vcpu *v)
 	leave = vm->want == WANT_LEAVE;
 	pthread_mutex_unlock(&vm->lock);
 	if (v->clock_paused && !leave) {
-		/* Tells the guest's watchdogs that it was not its fault. Fails without kvm-clock. */
+		/* Tells the guest's watchdogs who was late. Fails without kvm-clock. */
 		(void)ioctl(v->fd, KVM_KVMCLOCK_CTRL, 0ul);
 		v->clock_paused = false;
 	}

@@ -212,7 +212,8 @@ static int write_xsave(struct vcpu *v, struct cpu_state *s, struct err *e)
 {
 	u32 len = s->xsave_len;
 
-	if (len > XSAVE_PLAIN && ioctl(v->vm->vm_fd, KVM_CHECK_EXTENSION, KVM_CAP_XSAVE2) < (int)len)
+	if (len > XSAVE_PLAIN &&
+	    ioctl(v->vm->vm_fd, KVM_CHECK_EXTENSION, KVM_CAP_XSAVE2) < (int)len)
 		return err_set(e, -ENOTSUP, "the saved XSAVE area has %u bytes, which is more than "
 			"this host's", len);
 	if (len < XSAVE_PLAIN)

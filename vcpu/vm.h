@@ -104,7 +104,8 @@ int vm_boot(struct vm *vm, const struct boot_regs *r, struct err *e);
 int vm_start(struct vm *vm, struct err *e);
 void vm_resume(struct vm *vm);  /* parked -> running; may come before vm_start() */
 void vm_pause(struct vm *vm);   /* running -> parked; vm_ops.parked says when */
-void vm_stop(struct vm *vm);    /* any -> leaving, for good; vm_ops.ended says when, if vm_start() was called */
+/* any -> leaving, for good; vm_ops.ended says when, if vm_start() was called */
+void vm_stop(struct vm *vm);
 
 /* ---- for vm_ops.mmio, on the vCPU's own thread ---- */
 /* Sleeps until a device raised an interrupt since this vCPU's last wait, @ns passed, or the vCPU is
@@ -117,8 +118,9 @@ unsigned vcpu_index(const struct vcpu *v);
 /*
  * Asks whether the guest can ever run again. Loop thread. IDLE: every vCPU sleeps but can be woken
  * (or sits in vcpu_wait()): no need to ask again until something happens. BUSY: some vCPU used CPU
- * time since the last probe, or will when the timer it has armed fires. PROBING: a vCPU has been asked; if it halted with interrupts off, the
- * guest ends with GUEST_HALTED, else ask again later.
+ * time since the last probe, or will when the timer it has armed fires. PROBING: the vCPUs have
+ * been asked; if all of them halted with interrupts off, the guest ends with GUEST_HALTED, else ask
+ * again later.
  */
 enum vm_probe { VM_PROBE_BUSY, VM_PROBE_IDLE, VM_PROBE_PROBING };
 enum vm_probe vm_probe_halt(struct vm *vm);
@@ -144,7 +146,8 @@ int vcpu_load(struct vm *vm, unsigned idx, const void *data, size_t len, struct 
 int vm_check(const void *data, size_t len, struct err *e);
 int vcpu_check(const void *data, size_t len, struct err *e);
 
-/* A readable list, cut to fit @cap, of what CPU a saved vCPU needs ("AuthenticAMD family 25 ...", feature names). */
+/* A readable list, cut to fit @cap, of what CPU a saved vCPU needs: "AuthenticAMD family 25
+ * ..." and feature names. */
 int vcpu_describe(const void *data, size_t len, char *out, size_t cap, struct err *e);
 
 #endif

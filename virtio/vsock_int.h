@@ -31,7 +31,7 @@
 #define VSOCK_BACKOFF_NS 1000000ull /* first wait before trying again; doubles */
 #define VSOCK_BACKOFF_MAX_NS 20000000ull
 #define VSOCK_LINGER_NS  (VSOCK_LINGER_MS * 1000000ull)
-#define VSOCK_GATE_NS    50000000ull /* how long a restored guest may think about its reset */
+#define VSOCK_GATE_NS    200000000ull /* how long a restored guest may think about its reset */
 
 enum { VSOCK_RXQ, VSOCK_TXQ, VSOCK_EVENTQ, VSOCK_QUEUES };
 

@@ -380,7 +380,8 @@ int main(void)
 		cmocka_unit_test_setup(test_h06_missing_feature_is_named, same_host),
 		cmocka_unit_test_setup(test_kvm_may_emulate_what_the_host_lacks, same_host),
 		cmocka_unit_test_setup(test_feature_the_guest_never_saw_is_not_needed, same_host),
-		cmocka_unit_test_setup(test_leaf_above_the_hosts_maximum_counts_as_absent, same_host),
+		cmocka_unit_test_setup(
+			test_leaf_above_the_hosts_maximum_counts_as_absent, same_host),
 		cmocka_unit_test_setup(test_h06_other_vendor, same_host),
 		cmocka_unit_test_setup(test_h06_fewer_address_bits, same_host),
 		cmocka_unit_test_setup(test_long_list_of_misses_is_cut, same_host),

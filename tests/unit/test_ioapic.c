@@ -150,7 +150,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			test_id_keeps_four_bits_and_shows_in_arbitration, fresh, finish),
 		cmocka_unit_test_setup_teardown(test_read_only_registers_stay, fresh, finish),
-		cmocka_unit_test_setup_teardown(test_entries_keep_only_writable_bits, fresh, finish),
+		cmocka_unit_test_setup_teardown(
+			test_entries_keep_only_writable_bits, fresh, finish),
 		cmocka_unit_test_setup_teardown(test_pin_sends_what_was_programmed, fresh, finish),
 		cmocka_unit_test_setup_teardown(test_registers_that_are_not_there, fresh, finish),
 		cmocka_unit_test_setup_teardown(

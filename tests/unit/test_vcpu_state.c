@@ -288,7 +288,8 @@ static void test_describe(void **state)
 	char text[256], tiny[24];
 
 	assert_int_equal(vcpu_describe(bytes.buf, bytes.len, text, sizeof(text), &e), 0);
-	assert_string_equal(text, "AuthenticAMD family 25 model 1 stepping 1: avx, fpu, vme, avx512f");
+	assert_string_equal(text,
+		"AuthenticAMD family 25 model 1 stepping 1: avx, fpu, vme, avx512f");
 	assert_int_equal(vcpu_describe(bytes.buf, bytes.len, tiny, sizeof(tiny), &e), 0);
 	assert_string_equal(tiny + strlen(tiny) - 4, " ...");
 	assert_int_equal(vcpu_describe(bytes.buf, 10, text, sizeof(text), &e), -EINVAL);
@@ -409,7 +410,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_h02_garbage, fresh, finish),
 		cmocka_unit_test_setup_teardown(test_h03_counts_out_of_range, fresh, finish),
 		cmocka_unit_test_setup_teardown(test_h05_duplicates, fresh, finish),
-		cmocka_unit_test_setup_teardown(test_h08_legal_digest_hostile_fields, fresh, finish),
+		cmocka_unit_test_setup_teardown(
+			test_h08_legal_digest_hostile_fields, fresh, finish),
 		cmocka_unit_test_setup_teardown(test_describe, fresh, finish),
 		cmocka_unit_test_setup_teardown(test_vm_state, fresh, finish),
 		cmocka_unit_test_setup_teardown(test_h08_vm_state_hostile_fields, fresh, finish),

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_vmfind.c - which VMs are there, and that only a VM's own monitor is ever killed. */
+#include "monitor/vmfind.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "monitor/client.h"
+#include "tests/lib/tmpdir.h"
+
+static char *base;
+
+static int setup(void **state)
+{
+	base = tmpdir_make();
+	return setenv("KELVIN_RUN_DIR", base, 1);
+}
+
+static int teardown(void **state)
+{
+	tmpdir_remove(base);
+	free(base);
+	return 0;
+}
+
+static void path_of(char *out, size_t cap, const char *id, const char *name)
+{
+	assert_int_equal(vm_path(out, cap, id, name, NULL), 0);
+}
+
+static void make_vm(const char *id)
+{
+	char path[256];
+
+	path_of(path, sizeof(path), id, NULL);
+	assert_int_equal(mkdir(path, 0700), 0);
+}
+
+static void put_file(const char *id, const char *name, const char *text)
+{
+	char path[256];
+
+	path_of(path, sizeof(path), id, name);
+	file_write(path, text, strlen(text));
+}
+
+static void put_pid(const char *id, pid_t pid)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%d\n", (int)pid);
+	put_file(id, "pid", text);
+}
+
+/* A process that holds the lock on the VM's pid file, as a monitor does. */
+static pid_t start_monitor(const char *id)
+{
+	char path[256], byte;
+	int fds[2];
+	pid_t pid;
+
+	put_file(id, "pid", "");
+	path_of(path, sizeof(path), id, "pid");
+	assert_int_equal(pipe(fds), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		int fd = open(path, O_RDWR | O_CLOEXEC);
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) || dprintf(fd, "%d\n", getpid()) < 0)
+			_exit(1);
+		if (write(fds[1], "k", 1) != 1)
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	assert_int_equal(read(fds[0], &byte, 1), 1);
+	close(fds[0]);
+	close(fds[1]);
+	return pid;
+}
+
+static void end_process(pid_t pid)
+{
+	int status;
+
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+}
+
+static void test_look(void **state)
+{
+	pid_t child, seen;
+
+	assert_int_equal(vm_look("x", NULL), VM_ABSENT);
+	assert_int_equal(vm_look("../x", NULL), VM_ABSENT);
+	make_vm("x");
+	assert_int_equal(vm_look("x", NULL), VM_DEAD);
+	put_file("x", "exit.json", "{}");
+	assert_int_equal(vm_look("x", NULL), VM_ENDED);
+	child = start_monitor("x");
+	assert_int_equal(vm_look("x", &seen), VM_LIVES);
+	assert_int_equal(seen, child);
+	end_process(child);
+	assert_int_equal(vm_look("x", NULL), VM_DEAD);
+}
+
+/* The pid is somebody's, but nobody holds the lock: that process is not the monitor. */
+static void test_pid_used_again(void **state)
+{
+	make_vm("x");
+	put_pid("x", getpid());
+	assert_int_equal(vm_look("x", NULL), VM_DEAD);
+}
+
+static void test_odd_pid_files(void **state)
+{
+	static const char *const texts[] = {"0\n", "-1\n", "abc\n", "12x\n", "99999999999999999999\n"};
+	struct timespec old[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
+	char path[256];
+	pid_t pid;
+
+	make_vm("x");
+	path_of(path, sizeof(path), "x", "pid");
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+		put_file("x", "pid", texts[i]);
+		/* Young: it may be a VM that is just being made. */
+		assert_int_equal(vm_look("x", &pid), VM_LIVES);
+		assert_int_equal(pid, 0);
+		assert_int_equal(utimensat(AT_FDCWD, path, old, 0), 0);
+		assert_int_equal(vm_look("x", &pid), VM_DEAD);
+	}
+}
+
+static void test_list(void **state)
+{
+	char **ids;
+	struct err e;
+	size_t n;
+
+	make_vm("b");
+	make_vm("a");
+	make_vm("c");
+	put_file("a", "../no-directory", "");
+	assert_int_equal(vm_list(&ids, &n, &e), 0);
+	assert_int_equal(n, 3);
+	assert_string_equal(ids[0], "a");
+	assert_string_equal(ids[1], "b");
+	assert_string_equal(ids[2], "c");
+	vm_list_free(ids, n);
+	setenv("KELVIN_RUN_DIR", "/nonexistent", 1);
+	assert_int_equal(vm_list(&ids, &n, &e), 0);
+	assert_int_equal(n, 0);
+	vm_list_free(ids, n);
+}
+
+static void test_kill_monitor(void **state)
+{
+	struct err e;
+	pid_t child;
+	int status;
+
+	make_vm("x");
+	child = start_monitor("x");
+	assert_int_equal(vm_wait_gone("x", child, 5000000, &e), -ETIMEDOUT);
+	assert_int_equal(vm_sweep("x", &e), -EBUSY);
+	assert_int_equal(vm_kill_process("x", &e), 0);
+	assert_int_equal(waitpid(child, &status, WNOHANG), child);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	assert_int_equal(vm_wait_gone("x", child, 5000000, &e), 0);
+	assert_int_equal(vm_sweep("x", &e), 0);
+	assert_int_equal(vm_look("x", NULL), VM_ABSENT);
+	assert_int_equal(vm_sweep("x", &e), 0);
+}
+
+/* A process that has nothing to do with the VM, but the pid in its file. */
+static void test_no_bystander_is_killed(void **state)
+{
+	struct err e;
+	int status;
+	pid_t child;
+
+	make_vm("x");
+	child = fork();
+	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
+	put_pid("x", child);
+	assert_int_equal(vm_kill_process("x", &e), -EPERM);
+	assert_int_equal(waitpid(child, &status, WNOHANG), 0);
+	end_process(child);
+	/* Gone already: fine. */
+	assert_int_equal(vm_kill_process("x", &e), 0);
+}
+
+static void test_sweep_removes_only_ours(void **state)
+{
+	char path[256], kept[256];
+	struct err e;
+
+	make_vm("x");
+	put_file("x", "log", "l");
+	put_file("x", "exit.json", "{}");
+	put_file("x", "thesis", "t");
+	assert_int_equal(vm_sweep("x", &e), -ENOTEMPTY);
+	path_of(path, sizeof(path), "x", "thesis");
+	assert_int_equal(access(path, F_OK), 0);
+	assert_int_equal(unlink(path), 0);
+	/* A vsock.sock that points at a file which is no socket: the file stays. */
+	put_file("x", "../kept", "k");
+	path_of(kept, sizeof(kept), "kept", NULL);
+	path_of(path, sizeof(path), "x", "vsock.sock");
+	assert_int_equal(symlink(kept, path), 0);
+	assert_int_equal(vm_sweep("x", &e), 0);
+	assert_int_equal(access(kept, F_OK), 0);
+	assert_int_equal(vm_look("x", NULL), VM_ABSENT);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_look, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_pid_used_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_odd_pid_files, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_list, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_kill_monitor, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_no_bystander_is_killed, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_sweep_removes_only_ours, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
