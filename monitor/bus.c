@@ -33,12 +33,12 @@ static void ready(struct machine *m)
 		return;
 	m->time.ready_ns = since_start_ns();
 	if (m->notify_fd >= 0) {
-		n = m->notify_json
-			? snprintf(line, sizeof(line),
-				  "{\"event\": \"ready\", \"id\": \"%s\", \"us\": %llu}\n", m->spec.id,
-				  (unsigned long long)(m->time.ready_ns / 1000))
-			: snprintf(line, sizeof(line), "ready %llu\n",
-				  (unsigned long long)m->time.ready_ns);
+		if (m->notify_json)
+			n = snprintf(line, sizeof(line),
+				"{\"event\": \"ready\", \"id\": \"%s\", \"us\": %llu}\n",
+				m->spec.id, (unsigned long long)(m->time.ready_ns / 1000));
+		else
+			n = snprintf(line, sizeof(line), "ready\n");
 		if (write(m->notify_fd, line, (size_t)n) != n)
 			log_line("nobody listened when the guest became ready");
 	}

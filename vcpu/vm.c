@@ -69,12 +69,12 @@ static int open_kvm(struct err *e)
 	if (fd >= 0)
 		return fd;
 	if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
-		return err_sys(e, errno, KVM_PATH " (load the module kvm_intel or kvm_amd, and "
+		return err_sys(e, errno, "cannot open " KVM_PATH " (load the module kvm_intel or kvm_amd, and "
 			"switch virtualization on in the firmware)");
 	if (errno == EACCES || errno == EPERM)
-		return err_sys(e, errno, KVM_PATH " (be root, or join the group that owns it, "
+		return err_sys(e, errno, "cannot open " KVM_PATH " (be root, or join the group that owns it, "
 			"mostly kvm)");
-	return err_sys(e, errno, KVM_PATH);
+	return err_sys(e, errno, "cannot open " KVM_PATH);
 }
 
 static int add_memory(struct vm *vm, const struct mem *mem, struct err *e)
@@ -120,8 +120,10 @@ static int build(struct vm *vm, const struct mem *mem, struct err *e)
 	do {
 		vm->vm_fd = ioctl(vm->kvm_fd, KVM_CREATE_VM, 0ul); /* EINTR: any signal does */
 	} while (vm->vm_fd < 0 && errno == EINTR);
+	if (vm->vm_fd < 0 && errno == ENOTTY)
+		return err_set(e, -ENOTTY, KVM_PATH " is not KVM: it does not know KVM_CREATE_VM");
 	if (vm->vm_fd < 0)
-		return err_sys(e, errno, "KVM_CREATE_VM");
+		return err_sys(e, errno, KVM_PATH ": cannot make a VM");
 	r = add_memory(vm, mem, e);
 	if (r)
 		return r;
