@@ -17,6 +17,7 @@
  *	how=wait             sleeps for ever
  *	how=hole             loads and stores where nothing is: 0 if loads give all ones, else 1
  *	how=ports            reads a port where nothing is: 0 if it gives all ones, else 1
+ *	how=run-hole         runs code where no memory is: KVM gives up (internal error)
  *	how=storm            rings the doorbell for ever
  * Anything else: powers off with 2.
  */
@@ -138,6 +139,12 @@ static int do_hole(void)
 	return kit_load32(HOLE) != 0xffffffff;
 }
 
+static int do_run_hole(void)
+{
+	((void (*)(void))HOLE)();
+	return 1;
+}
+
 static int do_ports(void)
 {
 	return kit_inb(0x2345) != 0xff;
@@ -167,6 +174,7 @@ static const struct {
 	{"spin", do_spin},
 	{"wait", do_wait},
 	{"hole", do_hole},
+	{"run-hole", do_run_hole},
 	{"ports", do_ports},
 	{"storm", do_storm},
 };
