@@ -280,7 +280,8 @@ static void fault_no_route(struct api_call *c, const char *path)
 static void fault_state(struct api_call *c, enum life_state s)
 {
 	if (s == LIFE_NEW || s == LIFE_CONFIGURED)
-		api_fault(c, "The requested operation is not supported before starting the microVM.");
+		api_fault(c,
+			"The requested operation is not supported before starting the microVM.");
 	else if (s == LIFE_STOPPED)
 		api_fault(c, "The VM has ended.");
 	else

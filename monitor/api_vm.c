@@ -231,7 +231,8 @@ static void answer_snapshot(struct api_call *c)
 	if (!facts)
 		facts = json_object();
 	json_object_set_new(facts, "dir", json_string(c->dir));
-	json_object_set_new(facts, "state", json_string(stop ? "stopped" : life_name(machine_state(m))));
+	json_object_set_new(facts, "state",
+		json_string(stop ? "stopped" : life_name(machine_state(m))));
 	json_object_set_new(facts, "pause_us",
 		json_integer((json_int_t)(c->paused_ns / 1000)));
 	api_answer(c, facts);

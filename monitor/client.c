@@ -37,8 +37,8 @@ int run_dir(char *out, size_t cap, struct err *e)
 
 	if (own && *own) {
 		if (own[0] != '/')
-			return err_set(e, -EINVAL, "KELVIN_RUN_DIR is \"%s\", which is not an absolute path",
-				own);
+			return err_set(e, -EINVAL,
+				"KELVIN_RUN_DIR is \"%s\", which is not an absolute path", own);
 		n = snprintf(out, cap, "%s", own);
 	} else if (geteuid() == 0) {
 		n = snprintf(out, cap, "/run/kelvin");
@@ -98,8 +98,8 @@ static int explain_absent(const char *id, struct err *e)
 	if (access(dir, F_OK))
 		return err_set(e, -ENOENT, "no VM called \"%s\" (see kelvin ps)", id);
 	if (vm_path(report, sizeof(report), id, "exit.json", NULL) == 0 && !access(report, F_OK))
-		return err_set(e, -ENOENT, "VM \"%s\" has ended: see %s/log (kelvin kill %s removes it)",
-			id, dir, id);
+		return err_set(e, -ENOENT,
+			"VM \"%s\" has ended: see %s/log (kelvin kill %s removes it)", id, dir, id);
 	return err_set(e, -ECONNREFUSED, "VM \"%s\" is dead (kelvin kill %s removes what it left)",
 		id, id);
 }
@@ -264,8 +264,9 @@ static int exchange_result(const struct exchange *x, json_t **ret, struct err *e
 		j = json_loadb((const char *)x->body.buf, x->body.len, JSON_REJECT_DUPLICATES,
 			&error);
 		if (!j && status < 400)
-			return err_set(e, -EPROTO, "VM \"%s\" answered something that is not JSON: %s",
-				x->id, error.text);
+			return err_set(e, -EPROTO,
+				"VM \"%s\" answered something that is not JSON: %s", x->id,
+				error.text);
 	}
 	if (status >= 400) {
 		fault = json_string_value(json_object_get(j, "fault_message"));
@@ -405,6 +406,6 @@ void client_get_each(const char *const *ids, size_t n, const char *path, unsigne
 	json_t **ret_reply, struct err *ret_err)
 {
 	for (size_t at = 0; at < n; at += BATCH)
-		get_batch(ids + at, n - at < BATCH ? n - at : BATCH, path, timeout_ms, ret_reply + at,
-			ret_err + at);
+		get_batch(ids + at, n - at < BATCH ? n - at : BATCH, path, timeout_ms,
+			ret_reply + at, ret_err + at);
 }

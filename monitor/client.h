@@ -21,7 +21,7 @@ int vm_id_check(const char *id, struct err *e);
 /* run_dir()/ID/NAME; fails if it does not fit @cap. @name may be NULL for the directory. */
 int vm_path(char *out, size_t cap, const char *id, const char *name, struct err *e);
 
-/* Connects to the socket @name of VM @id. The messages of client_call(); -EAGAIN: it is too busy. */
+/* Connects to the socket @name of VM @id. Errors as of client_call(); -EAGAIN: it is too busy. */
 int client_connect(int *ret_fd, const char *id, const char *name, struct err *e);
 
 /*
@@ -34,8 +34,8 @@ int client_call(const char *id, const char *method, const char *path, json_t *bo
 	unsigned timeout_ms, json_t **ret_reply, struct err *e);
 
 /*
- * The same GET to @n VMs at once, with one time limit for all. ret_reply[i] (owned by the caller) is
- * NULL where VM i did not answer, and ret_err[i] says why.
+ * The same GET to @n VMs at once, with one time limit for all. ret_reply[i] (owned by the caller)
+ * is NULL where VM i did not answer, and ret_err[i] says why.
  */
 void client_get_each(const char *const *ids, size_t n, const char *path, unsigned timeout_ms,
 	json_t **ret_reply, struct err *ret_err);

@@ -40,7 +40,7 @@ static u64 now_ns(void)
 
 /* ---- the handshake ---- */
 
-/* Reads the answer's line and nothing that comes after it. Returns its length, 0 if it was refused. */
+/* Reads the answer's line and nothing that comes after it. Returns its length, 0 if refused. */
 static int read_line(int fd, char *line, u64 deadline_ns, struct err *e)
 {
 	for (size_t n = 0; n + 1 < ANSWER_MAX;) {
@@ -71,17 +71,17 @@ static int shake_hands(int fd, const char *id, unsigned port, u64 timeout_ns, st
 	char line[ANSWER_MAX];
 	struct err why;
 	int n = snprintf(line, sizeof(line), "CONNECT %u\n", port);
-	u64 now = now_ns();
+	u64 now = now_ns(), end = timeout_ns < UINT64_MAX - now ? now + timeout_ns : UINT64_MAX;
 
 	if (send(fd, line, (size_t)n, MSG_NOSIGNAL) != n)
 		return err_sys(e, errno, "cannot talk to the vsock of VM \"%s\"", id);
-	n = read_line(fd, line, timeout_ns < UINT64_MAX - now ? now + timeout_ns : UINT64_MAX, &why);
+	n = read_line(fd, line, end, &why);
 	if (n == -ETIMEDOUT)
 		return err_set(e, n, "the guest of VM \"%s\" did not answer on port %u in time", id,
 			port);
 	if (n == 0)
-		return err_set(e, -ECONNREFUSED, "the guest of VM \"%s\" does not listen on port %u",
-			id, port);
+		return err_set(e, -ECONNREFUSED,
+			"the guest of VM \"%s\" does not listen on port %u", id, port);
 	if (n < 0 || strncmp(line, "OK ", 3))
 		return err_set(e, -EPROTO, "the vsock of VM \"%s\" answered something unknown", id);
 	return 0;
@@ -145,7 +145,8 @@ static int drain(struct way *w, struct err *e)
 		return 0;
 	}
 	if (n < 0)
-		return err_sys(e, errno, "cannot write %s", w->out_sock ? "to the guest" : "stdout");
+		return err_sys(e, errno, "cannot write %s",
+			w->out_sock ? "to the guest" : "stdout");
 	w->off += (size_t)n;
 	w->len -= (size_t)n;
 	return 0;
@@ -208,7 +209,8 @@ static int pump(struct way *up, struct way *down, int fd, struct err *e)
 			return r;
 	}
 	if (up->lost)
-		return err_set(e, -EPIPE, "the guest closed the connection before it took all input");
+		return err_set(e, -EPIPE,
+			"the guest closed the connection before it took all input");
 	return 0;
 }
 
@@ -253,8 +255,9 @@ int cmd_connect(int argc, char **argv)
 	struct opt_parser p = {
 		.verb = "connect",
 		.usage = "connect [--timeout TIME] ID PORT",
-		.summary = "Joins stdin and stdout to the port PORT the guest of VM ID listens on, by vsock.\n"
-			   "The end of stdin is passed on as a half close; ends when the guest closes.",
+		.summary = "Joins stdin and stdout to the port PORT the guest of VM ID listens\n"
+			   "on, by vsock. The end of stdin is passed on as a half close; ends\n"
+			   "when the guest closes.",
 		.examples = "  echo hello | kelvin connect web 1024\n"
 			    "  kelvin connect web 1024 < request > answer\n",
 		.opts = opts,

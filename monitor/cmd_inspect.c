@@ -178,8 +178,9 @@ static int json_snapshot(const struct snap *s, const char *dir, const struct den
 		json_array_append_new(map, json_integer(percent(d, i)));
 	return show_json(json_pack("{s:s, s:I, s:b, s:I, s:I, s:s, s:o, s:o, s:o}", "dir", dir,
 		"created_ns", (json_int_t)snap_created_ns(s), "trusted", snap_trusted(s), "memory",
-		(json_int_t)snap_mem_size(s), "data_bytes", (json_int_t)snap_mem_data_bytes(s), "cpu",
-		cpu, "machine", machine ? machine : json_null(), "sections", sections,
+		(json_int_t)snap_mem_size(s), "data_bytes",
+		(json_int_t)snap_mem_data_bytes(s), "cpu", cpu, "machine",
+		machine ? machine : json_null(), "sections", sections,
 		"density_percent", map));
 }
 
@@ -231,8 +232,9 @@ int cmd_inspect(int argc, char **argv)
 	struct opt_parser p = {
 		.verb = "inspect",
 		.usage = "inspect [--json] DIR|ID",
-		.summary = "Says what is in the snapshot DIR, or everything known of the VM ID. An operand\n"
-			   "with a '/' in it, or a directory that holds a state file, is a snapshot.",
+		.summary = "Says what is in the snapshot DIR, or everything known of the VM ID.\n"
+			   "An operand with a '/' in it, or a directory that holds a state file,\n"
+			   "is a snapshot.",
 		.examples = "  kelvin inspect web\n"
 			    "  kelvin inspect ./snap\n"
 			    "  kelvin inspect --json web | jq .devices\n",

@@ -43,11 +43,11 @@ static int kill_vm(const char *id, u64 timeout_ns, struct err *e)
 static const struct each_verb verb = {
 	.name = "kill",
 	.usage = "kill [--json] [--timeout TIME] ID...",
-	.summary = "Ends VMs now. A VM whose monitor does not answer is ended by SIGKILL, and what it\n"
-		   "left in the directory of running VMs is removed; so is what VMs left that died or\n"
-		   "ended before.",
+	.summary = "Ends VMs now. A VM whose monitor does not answer is ended by SIGKILL, and\n"
+		   "what it left in the directory of running VMs is removed; so is what VMs left\n"
+		   "that died or ended before.",
 	.examples = "  kelvin kill web\n"
-		    "  kelvin kill $(kelvin ps --json | jq -r '.[] | select(.state == \"dead\").id')\n",
+		    "  kelvin kill $(kelvin ps | awk '$2 == \"dead\" {print $1}')\n",
 	.timeout_help = "how long to wait before SIGKILL (default 2s)",
 	.timeout_ns = 2000000000ull,
 	.act = kill_vm,

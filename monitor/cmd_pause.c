@@ -12,8 +12,8 @@ static int pause_vm(const char *id, u64 timeout_ns, struct err *e)
 static const struct each_verb verb = {
 	.name = "pause",
 	.usage = "pause [--json] [--timeout TIME] ID...",
-	.summary = "Stops the processors of running VMs; their memory, devices and connections stay.\n"
-		   "Returns when they stand still. Pausing a paused VM does nothing.",
+	.summary = "Stops the processors of running VMs; their memory, devices and connections\n"
+		   "stay. Returns when they stand still. Pausing a paused VM does nothing.",
 	.examples = "  kelvin pause web\n"
 		    "  kelvin pause web db && kelvin ps\n",
 	.timeout_help = "how long to wait for a VM (default 10s)",

@@ -142,8 +142,8 @@ int cmd_ps(int argc, char **argv)
 	struct opt_parser p = {
 		.verb = "ps",
 		.usage = "ps [--all] [--json]",
-		.summary = "Lists VMs by id. A VM is \"dead\" if its monitor died without cleaning up, and\n"
-			   "\"silent\" if its monitor does not answer.",
+		.summary = "Lists VMs by id. A VM is \"dead\" if its monitor died without\n"
+			   "cleaning up, and \"silent\" if its monitor does not answer.",
 		.examples = "  kelvin ps\n"
 			    "  kelvin ps --json | jq -r '.[].id'\n",
 		.opts = opts,

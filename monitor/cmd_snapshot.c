@@ -94,11 +94,12 @@ int cmd_snapshot(int argc, char **argv)
 	struct opt_parser p = {
 		.verb = "snapshot",
 		.usage = "snapshot [--stop] [--force] [--json] ID DIR",
-		.summary = "Writes the VM ID (memory, processors, devices) to the new directory DIR. The VM\n"
-			   "is paused meanwhile and goes on after that, unless it was paused before.\n"
-			   "DIR appears only once all of it is on stable storage.",
+		.summary = "Writes the VM ID (memory, processors, devices) to the new directory\n"
+			   "DIR. The VM is paused meanwhile and goes on after that, unless it\n"
+			   "was paused before. DIR appears only once all of it is on stable\n"
+			   "storage.",
 		.examples = "  kelvin snapshot web /var/snap/web\n"
-			    "  kelvin snapshot --stop web /var/snap/web && kelvin restore /var/snap/web\n",
+			    "  kelvin snapshot --stop web snap && kelvin restore snap\n",
 		.opts = opts,
 		.opt_count = ARRAY_SIZE(opts),
 	};

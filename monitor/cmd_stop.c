@@ -23,8 +23,8 @@ static int stop_vm(const char *id, u64 timeout_ns, struct err *e)
 static const struct each_verb verb = {
 	.name = "stop",
 	.usage = "stop [--json] [--timeout TIME] ID...",
-	.summary = "Ends VMs in an orderly way: what their devices have in flight is finished. Returns\n"
-		   "when each has ended and its id is free again.",
+	.summary = "Ends VMs in an orderly way: what their devices have in flight is finished.\n"
+		   "Returns when each has ended and its id is free again.",
 	.examples = "  kelvin stop web\n"
 		    "  kelvin stop --timeout 30s web || kelvin kill web\n",
 	.timeout_help = "how long a VM may take to end (default 10s)",

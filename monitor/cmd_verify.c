@@ -90,9 +90,9 @@ int cmd_verify(int argc, char **argv)
 	struct opt_parser p = {
 		.verb = "verify",
 		.usage = "verify [--json] DIR",
-		.summary = "Reads every byte of the snapshot DIR and checks it: the state's sections, what\n"
-			   "they hold, and the checksum of each piece of memory. Exits with 1, naming the\n"
-			   "first bad place, if anything is wrong.",
+		.summary = "Reads every byte of the snapshot DIR and checks it: the state's\n"
+			   "sections, what they hold, and the checksum of each piece of memory.\n"
+			   "Exits with 1, naming the first bad place, if anything is wrong.",
 		.examples = "  kelvin verify /var/snap/web\n",
 		.opts = opts,
 		.opt_count = ARRAY_SIZE(opts),
@@ -121,7 +121,8 @@ int cmd_verify(int argc, char **argv)
 		if (!strstr(e.msg, dir))
 			err_wrap(&e, "snapshot %s", dir);
 		if (json)
-			show_json(json_pack("{s:s, s:b, s:s}", "dir", dir, "ok", 0, "error", e.msg));
+			show_json(json_pack("{s:s, s:b, s:s}", "dir", dir, "ok", 0, "error",
+				e.msg));
 		r = fail(&e);
 	} else {
 		r = report(s, dir, now_ns() - begin, json);

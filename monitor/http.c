@@ -329,7 +329,8 @@ static void send_out(struct http_conn *c, const char *head, const char *body, si
 
 void http_reply(struct http_conn *c, unsigned status, char *body)
 {
-	static const char too_long[] = "{\"fault_message\":\"The reply is longer than the limit.\"}";
+	static const char too_long[] =
+		"{\"fault_message\":\"The reply is longer than the limit.\"}";
 	const char *what = body ? body : "";
 	size_t len = strlen(what);
 	char head[REPLY_HEAD];
@@ -593,9 +594,10 @@ int http_open(struct http_conn **ret, struct ring *ring, int fd, const struct ht
 
 void http_refuse(int fd)
 {
-	static const char text[] = "HTTP/1.1 503\r\nServer: Firecracker API\r\nConnection: close\r\n"
-				   "Content-Length: 40\r\n\r\n"
-				   "{ \"error\": \"Too many open connections\" }";
+	static const char text[] =
+		"HTTP/1.1 503\r\nServer: Firecracker API\r\nConnection: close\r\n"
+		"Content-Length: 40\r\n\r\n"
+		"{ \"error\": \"Too many open connections\" }";
 
 	/* A fresh socket has room for it; a client that is gone already needs no answer. */
 	(void)!send(fd, text, sizeof(text) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);

@@ -508,15 +508,11 @@ static void start_operations(struct machine *m)
 
 int machine_start(struct machine *m, struct err *e)
 {
-	int r = vm_start(m->vm, e);
-
-	if (r)
-		return r;
 	m->started_ns = clock_ns(CLOCK_REALTIME);
-	life_set(m, LIFE_RUNNING);
 	m->time.running_ns = since_start_ns();
-	vm_resume(m->vm);
-	return 0;
+	life_set(m, LIFE_RUNNING);
+	vm_resume(m->vm); /* before the threads exist, so that they need not be woken */
+	return vm_start(m->vm, e);
 }
 
 int machine_run(struct machine *m, struct err *e)

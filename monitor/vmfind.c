@@ -174,8 +174,8 @@ int vm_wait_gone(const char *id, pid_t pid, u64 timeout_ns, struct err *e)
 	for (int pause_ms = 1; vm_look(id, &now) == VM_LIVES && now == pid;) {
 		if (now_ns() - begin >= timeout_ns)
 			return err_set(e, -ETIMEDOUT,
-				"VM \"%s\" (pid %d) was asked to end but still runs (kelvin kill %s "
-				"ends it at once)",
+				"VM \"%s\" (pid %d) was asked to end but still runs "
+				"(kelvin kill %s ends it at once)",
 				id, (int)pid, id);
 		poll(NULL, 0, pause_ms);
 		pause_ms = pause_ms < 16 ? pause_ms * 2 : 16;

@@ -33,8 +33,8 @@ void vm_list_free(char **ids, size_t n);
 int vm_wait_gone(const char *id, pid_t pid, u64 timeout_ns, struct err *e);
 
 /*
- * SIGKILL for the monitor of VM @id, once it is certain that the process is that monitor: it listens
- * on the VM's api.sock, or it has the VM's pid file open. Returns when it is gone.
+ * SIGKILL for the monitor of VM @id, once it is certain that the process is that monitor: it
+ * listens on the VM's api.sock, or it has the VM's pid file open. Returns when it is gone.
  */
 int vm_kill_process(const char *id, struct err *e);
 

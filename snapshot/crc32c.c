@@ -9,6 +9,7 @@
 #include "snapshot/crc32c_int.h"
 
 #include <string.h>
+#include <sys/platform/x86.h>
 
 #define POLY_REFLECTED 0x82F63B78u
 
@@ -46,7 +47,7 @@ __attribute__((target("sse4.2"))) static u32 crc32c_sse42(u32 crc, const void *d
 
 u32 crc32c(u32 crc, const void *data, size_t len)
 {
-	if (__builtin_cpu_supports("sse4.2"))
+	if (CPU_FEATURE_ACTIVE(SSE4_2)) /* as glibc found out at start: CPUID may be slow */
 		return crc32c_sse42(crc, data, len);
 	return crc32c_table(crc, data, len);
 }

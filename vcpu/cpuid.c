@@ -25,6 +25,7 @@
 #include "vcpu/vcpu_int.h"
 
 #include <cpuid.h>
+#include <sys/platform/x86.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -153,8 +154,29 @@ static const struct word words[] = {
 			[24] = "amd_ssbd", "virt_ssbd", "amd_ssb_no", [28] = "amd_psfd"}},
 };
 
+/*
+ * Where this host is a VM itself, CPUID traps and costs microseconds each time. glibc read most
+ * leaves at start and keeps them.
+ */
 void cpuid_native(u32 leaf, u32 sub, u32 out[4])
 {
+	static const struct {
+		u32 leaf, sub, index;
+	} kept[] = {
+		{0x1, 0, CPUID_INDEX_1},
+		{0x7, 0, CPUID_INDEX_7},
+		{0x7, 1, CPUID_INDEX_7_ECX_1},
+		{0xd, 1, CPUID_INDEX_D_ECX_1},
+		{0x80000001, 0, CPUID_INDEX_80000001},
+		{0x80000008, 0, CPUID_INDEX_80000008},
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(kept); i++)
+		if (kept[i].leaf == leaf && kept[i].sub == sub) {
+			memcpy(out, __x86_get_cpuid_feature_leaf(kept[i].index)->cpuid_array,
+				4 * sizeof(out[0]));
+			return;
+		}
 	__cpuid_count(leaf, sub, out[0], out[1], out[2], out[3]);
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fake_machine.h - a machine.h without KVM: its states, and answers that come when a test says so. */
+/* fake_machine.h - a machine.h without KVM: states, and answers that come when a test says so. */
 #ifndef KELVIN_TESTS_FAKE_MACHINE_H
 #define KELVIN_TESTS_FAKE_MACHINE_H
 

@@ -16,6 +16,14 @@
 #include "tests/lib/fake_machine.h"
 #include "tests/lib/http_peer.h"
 
+#define JSON_FAULT "An error occurred when deserializing the json body of a request: "
+
+/* Whole requests, for clients other than the fixture's. */
+#define PUT_SNAPSHOT(dir)                                                                          \
+	"PUT /kelvin/snapshot HTTP/1.1\r\nContent-Length: 14\r\n\r\n{\"dir\":\"" dir "\"}"
+#define PAUSE  "PATCH /vm HTTP/1.1\r\nContent-Length: 18\r\n\r\n{\"state\":\"Paused\"}"
+#define RESUME "PATCH /vm HTTP/1.1\r\nContent-Length: 19\r\n\r\n{\"state\":\"Resumed\"}"
+
 struct fixture {
 	struct machine m;
 	struct api *api;
@@ -69,8 +77,8 @@ static void ask(struct fixture *f, const char *method, const char *path, const c
 {
 	char request[HTTP_PEER_MAX];
 
-	snprintf(request, sizeof(request), "%s %s HTTP/1.1\r\nContent-Length: %zu\r\n\r\n%s", method,
-		path, strlen(body), body);
+	snprintf(request, sizeof(request), "%s %s HTTP/1.1\r\nContent-Length: %zu\r\n\r\n%s",
+		method, path, strlen(body), body);
 	peer_ask(f->m.ring, f->client, request, 1, &f->heard);
 }
 
@@ -140,26 +148,29 @@ static void test_a05_bodies(void **state)
 		const char *body, *fault;
 	} cases[] = {
 		{"", "Empty PATCH request."},
-		{"{", "An error occurred when deserializing the json body of a request: "},
-		{"[]", "An error occurred when deserializing the json body of a request: expected an object."},
-		{"\"Paused\"", "An error occurred when deserializing"},
-		{"{}", "An error occurred when deserializing the json body of a request: missing field `state`."},
-		{"{\"state\":null}", "An error occurred when deserializing"},
-		{"{\"state\":1}", "An error occurred when deserializing the json body of a request: invalid type for `state`"},
-		{"{\"state\":\"paused\"}", "An error occurred when deserializing the json body of a request: unknown variant `paused`"},
-		{"{\"state\":\"Paused\",\"x\":1}", "An error occurred when deserializing the json body of a request: unknown field `x`, expected `state`."},
-		{"{\"state\":\"Paused\",\"state\":\"Paused\"}", "An error occurred when deserializing"},
-		{"{\"state\":\"Paused\"} x", "An error occurred when deserializing"},
-		{"{\"state\":NaN}", "An error occurred when deserializing"},
-		{"{\"state\":1e400}", "An error occurred when deserializing"},
-		{"{\"state\":18446744073709551616}", "An error occurred when deserializing"},
-		{"{\"state\":\"\\ud800\"}", "An error occurred when deserializing"},
-		{"{\"state\":\"a\\u0000b\"}", "An error occurred when deserializing"},
-		{"\xef\xbb\xbf{\"state\":\"Paused\"}", "An error occurred when deserializing"},
-		{"{\"state\":\"\xff\"}", "An error occurred when deserializing"},
+		{"{", JSON_FAULT},
+		{"[]", JSON_FAULT "expected an object."},
+		{"\"Paused\"", JSON_FAULT},
+		{"{}", JSON_FAULT "missing field `state`."},
+		{"{\"state\":null}", JSON_FAULT},
+		{"{\"state\":1}",
+			JSON_FAULT "invalid type for `state`"},
+		{"{\"state\":\"paused\"}",
+			JSON_FAULT "unknown variant `paused`"},
+		{"{\"state\":\"Paused\",\"x\":1}",
+			JSON_FAULT "unknown field `x`, expected `state`."},
+		{"{\"state\":\"Paused\",\"state\":\"Paused\"}", JSON_FAULT},
+		{"{\"state\":\"Paused\"} x", JSON_FAULT},
+		{"{\"state\":NaN}", JSON_FAULT},
+		{"{\"state\":1e400}", JSON_FAULT},
+		{"{\"state\":18446744073709551616}", JSON_FAULT},
+		{"{\"state\":\"\\ud800\"}", JSON_FAULT},
+		{"{\"state\":\"a\\u0000b\"}", JSON_FAULT},
+		{"\xef\xbb\xbf{\"state\":\"Paused\"}", JSON_FAULT},
+		{"{\"state\":\"\xff\"}", JSON_FAULT},
 		/* A name cut in the middle of a character must not make the answer invalid. */
 		{"{\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\xc3\xa9\":1}",
-			"An error occurred when deserializing"},
+			JSON_FAULT},
 	};
 	struct fixture f;
 
@@ -183,7 +194,7 @@ static void test_a05_depth(void **state)
 	memset(body, '[', sizeof(body) - 1);
 	body[sizeof(body) - 1] = 0;
 	ask(&f, "PATCH", "/vm", body);
-	assert_fault(&f, "An error occurred when deserializing the json body of a request: maximum");
+	assert_fault(&f, JSON_FAULT "maximum");
 	teardown(&f);
 }
 
@@ -233,7 +244,7 @@ static void test_pause_and_resume(void **state)
 
 	setup(&f, LIFE_RUNNING);
 	f.m.slow_pause = true;
-	say(&f, f.client, "PATCH /vm HTTP/1.1\r\nContent-Length: 18\r\n\r\n{\"state\":\"Paused\"}");
+	say(&f, f.client, PAUSE);
 	peer_turn(f.m.ring, 20);
 	assert_int_equal(f.m.pause_waiters, 1);
 	fake_paused(&f.m);
@@ -255,7 +266,7 @@ static void test_a03_vanished_while_pausing(void **state)
 
 	setup(&f, LIFE_RUNNING);
 	f.m.slow_pause = true;
-	say(&f, f.client, "PATCH /vm HTTP/1.1\r\nContent-Length: 18\r\n\r\n{\"state\":\"Paused\"}");
+	say(&f, f.client, PAUSE);
 	peer_turn(f.m.ring, 20);
 	assert_int_equal(f.m.pause_waiters, 1);
 	close(f.client);
@@ -275,7 +286,7 @@ static void test_destroy_before_answer(void **state)
 
 	setup(&f, LIFE_RUNNING);
 	f.m.slow_snapshot = true;
-	say(&f, f.client, "PUT /kelvin/snapshot HTTP/1.1\r\nContent-Length: 14\r\n\r\n{\"dir\":\"/a/b\"}");
+	say(&f, f.client, PUT_SNAPSHOT("/a/b"));
 	peer_turn(f.m.ring, 20);
 	assert_int_equal(f.m.snapshots, 1);
 	api_destroy(&f.api);
@@ -304,7 +315,7 @@ static void test_stop_is_answered_first(void **state)
 	assert_empty_204(&f);
 	assert_string_equal(f.m.stop_why, "kill");
 	ask(&f, "PUT", "/kelvin/kill", "{\"now\":true}");
-	assert_fault(&f, "An error occurred when deserializing the json body of a request: unknown field `now`");
+	assert_fault(&f, JSON_FAULT "unknown field `now`");
 	assert_int_equal(f.m.stops, 1);
 	teardown(&f);
 }
@@ -358,16 +369,15 @@ static void test_a09_two_clients(void **state)
 	setup(&f, LIFE_RUNNING);
 	second = dial(&f);
 	f.m.slow_pause = f.m.slow_snapshot = true;
-	say(&f, f.client, "PUT /kelvin/snapshot HTTP/1.1\r\nContent-Length: 14\r\n\r\n{\"dir\":\"/a/b\"}");
+	say(&f, f.client, PUT_SNAPSHOT("/a/b"));
 	peer_turn(f.m.ring, 20);
-	say(&f, second, "PATCH /vm HTTP/1.1\r\nContent-Length: 18\r\n\r\n{\"state\":\"Paused\"}");
+	say(&f, second, PAUSE);
 	peer_turn(f.m.ring, 20);
 	assert_int_equal(f.m.pause_waiters, 2);
 	fake_paused(&f.m);
 	peer_hear(f.m.ring, second, 1, &other);
 	assert_int_equal(other.status, 204);
-	peer_ask(f.m.ring, second,
-		"PATCH /vm HTTP/1.1\r\nContent-Length: 19\r\n\r\n{\"state\":\"Resumed\"}", 1, &other);
+	peer_ask(f.m.ring, second, RESUME, 1, &other);
 	assert_int_equal(other.status, 400);
 	assert_non_null(strstr(other.body, "The VM is snapshotting"));
 	fake_written(&f.m);
@@ -378,8 +388,7 @@ static void test_a09_two_clients(void **state)
 	assert_int_equal(f.m.state, LIFE_PAUSED);
 	assert_int_equal(f.m.resumes, 0);
 	/* Once it lets go, snapshots resume again what they paused. */
-	peer_ask(f.m.ring, second,
-		"PATCH /vm HTTP/1.1\r\nContent-Length: 19\r\n\r\n{\"state\":\"Resumed\"}", 1, &other);
+	peer_ask(f.m.ring, second, RESUME, 1, &other);
 	assert_int_equal(other.status, 204);
 	f.m.slow_pause = f.m.slow_snapshot = false;
 	ask(&f, "PUT", "/kelvin/snapshot", "{\"dir\":\"/a/b\"}");
@@ -398,9 +407,9 @@ static void test_a09_two_snapshots(void **state)
 	setup(&f, LIFE_RUNNING);
 	second = dial(&f);
 	f.m.slow_pause = f.m.slow_snapshot = true;
-	say(&f, f.client, "PUT /kelvin/snapshot HTTP/1.1\r\nContent-Length: 14\r\n\r\n{\"dir\":\"/a/b\"}");
+	say(&f, f.client, PUT_SNAPSHOT("/a/b"));
 	peer_turn(f.m.ring, 20);
-	say(&f, second, "PUT /kelvin/snapshot HTTP/1.1\r\nContent-Length: 14\r\n\r\n{\"dir\":\"/a/c\"}");
+	say(&f, second, PUT_SNAPSHOT("/a/c"));
 	peer_turn(f.m.ring, 20);
 	fake_paused(&f.m);
 	peer_hear(f.m.ring, second, 1, &other);
@@ -424,7 +433,8 @@ static void test_snapshot_create(void **state)
 	assert_non_null(mkdtemp(dir));
 	setup(&f, LIFE_PAUSED);
 	snprintf(body, sizeof(body),
-		"{\"snapshot_path\":\"%s/state\",\"mem_file_path\":\"%s/memory\",\"snapshot_type\":\"Full\"}",
+		"{\"snapshot_path\":\"%s/state\",\"mem_file_path\":\"%s/memory\","
+		"\"snapshot_type\":\"Full\"}",
 		dir, dir);
 	ask(&f, "PUT", "/snapshot/create", body);
 	assert_empty_204(&f);
@@ -448,10 +458,12 @@ static void test_snapshot_create(void **state)
 	assert_fault(&f, "Create snapshot error: a snapshot is a directory here");
 	ask(&f, "PUT", "/snapshot/create", "{\"snapshot_path\":\"a\"}");
 	assert_fault(&f, "Create snapshot error: \\\"a\\\" is not an absolute path");
-	ask(&f, "PUT", "/snapshot/create", "{\"snapshot_path\":\"/a/b\",\"snapshot_type\":\"Diff\"}");
+	ask(&f, "PUT", "/snapshot/create",
+		"{\"snapshot_path\":\"/a/b\",\"snapshot_type\":\"Diff\"}");
 	assert_fault(&f, "Create snapshot error: snapshot_type Diff is not supported");
-	ask(&f, "PUT", "/snapshot/create", "{\"snapshot_path\":\"/a/b\",\"snapshot_type\":\"Half\"}");
-	assert_fault(&f, "An error occurred when deserializing");
+	ask(&f, "PUT", "/snapshot/create",
+		"{\"snapshot_path\":\"/a/b\",\"snapshot_type\":\"Half\"}");
+	assert_fault(&f, JSON_FAULT);
 	assert_int_equal(f.m.snapshots, 1);
 	f.m.state = LIFE_RUNNING;
 	ask(&f, "PUT", "/snapshot/create", "{\"snapshot_path\":\"/a/b\"}");

@@ -23,8 +23,8 @@
 static void test_j01_ids(void **state)
 {
 	static const char *const good[] = {"a", "A-b_c.9", "_x", "0", "a..b"};
-	static const char *const bad[] = {"", ".", "..", ".a", "-a", "a/b", "/", "a b", "a\nb", "\xc3\xa9",
-		"../x"};
+	static const char *const bad[] = {"", ".", "..", ".a", "-a", "a/b", "/", "a b", "a\nb",
+		"\xc3\xa9", "../x"};
 	char id[VM_ID_MAX + 2];
 	struct err e;
 
@@ -114,7 +114,7 @@ static int listen_at(const char *id)
 	return fd;
 }
 
-/* VM @id answers every request with @reply in pieces of @piece bytes, and hangs up. NULL: it hangs. */
+/* VM @id answers every request with @reply, @piece bytes at a time, and hangs up. NULL: hangs. */
 static void serve(struct fixture *f, const char *id, const char *reply, size_t piece)
 {
 	int fd = listen_at(id);
@@ -144,7 +144,8 @@ static void serve(struct fixture *f, const char *id, const char *reply, size_t p
 	}
 }
 
-#define OK_REPLY "HTTP/1.1 200 \r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n{\"a\":1}"
+#define OK_REPLY                                                                                   \
+	"HTTP/1.1 200 \r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n{\"a\":1}"
 
 static void test_replies(void **state)
 {
@@ -155,12 +156,13 @@ static void test_replies(void **state)
 	} cases[] = {
 		{OK_REPLY, 0, "1"},
 		{"HTTP/1.1 204 \r\nServer: Firecracker API\r\n\r\n", 0, NULL},
-		{"HTTP/1.1 400 \r\nContent-Length: 24\r\n\r\n{\"fault_message\":\"no!\"}  ", -EREMOTEIO,
-			"VM \"x\": no!"},
+		{"HTTP/1.1 400 \r\nContent-Length: 24\r\n\r\n{\"fault_message\":\"no!\"}  ",
+			-EREMOTEIO, "VM \"x\": no!"},
 		{"HTTP/1.1 503\r\nContent-Length: 18\r\n\r\n{ \"error\": \"full\"}", -EREMOTEIO,
 			"VM \"x\": full"},
 		{"HTTP/1.1 500 \r\nContent-Length: 3\r\n\r\n???", -EREMOTEIO, "status 500"},
-		{"HTTP/1.1 200 \r\nContent-Length: 7\r\n\r\n{\"a\":", -EPIPE, "ended before it answered"},
+		{"HTTP/1.1 200 \r\nContent-Length: 7\r\n\r\n{\"a\":", -EPIPE,
+			"ended before it answered"},
 		{"HTTP/1.1 200 \r\nContent-Length: 3\r\n\r\n{{{", -EPROTO, "not JSON"},
 		{"220 mail.example ESMTP\r\n", -EPROTO, "not HTTP"},
 		{"HTTP/1.1 200 \r\nContent-Length: 99999999\r\n\r\n", -EPIPE, "ended"},

@@ -130,7 +130,8 @@ static void test_pid_used_again(void **state)
 
 static void test_odd_pid_files(void **state)
 {
-	static const char *const texts[] = {"0\n", "-1\n", "abc\n", "12x\n", "99999999999999999999\n"};
+	static const char *const texts[] = {"0\n", "-1\n", "abc\n", "12x\n",
+		"99999999999999999999\n"};
 	struct timespec old[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
 	char path[256];
 	pid_t pid;
