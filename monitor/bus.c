@@ -36,7 +36,7 @@ static void ready(struct machine *m)
 		if (m->notify_json)
 			n = snprintf(line, sizeof(line),
 				"{\"event\": \"ready\", \"id\": \"%s\", \"us\": %llu}\n",
-				m->spec.id, (unsigned long long)(m->time.ready_ns / 1000));
+				m->spec->id, (unsigned long long)(m->time.ready_ns / 1000));
 		else
 			n = snprintf(line, sizeof(line), "ready\n");
 		if (write(m->notify_fd, line, (size_t)n) != n)

@@ -20,13 +20,13 @@ static const char *instance_state(enum life_state s)
 
 json_t *machine_instance_info(const struct machine *m)
 {
-	return json_pack("{s:s, s:s, s:s, s:s}", "id", m->spec.id, "state",
+	return json_pack("{s:s, s:s, s:s, s:s}", "id", m->spec->id, "state",
 		instance_state(m->life), "vmm_version", KELVIN_VERSION, "app_name", "kelvin");
 }
 
 json_t *machine_config(const struct machine *m)
 {
-	const struct machine_spec *s = &m->spec;
+	const struct machine_spec *s = m->spec;
 	json_t *boot = json_pack("{s:s, s:s}", "kernel_image_path", s->kernel, "boot_args",
 		s->cmdline);
 
@@ -84,7 +84,7 @@ static json_t *device_facts(const struct machine *m)
 
 json_t *machine_facts(const struct machine *m)
 {
-	const struct machine_spec *s = &m->spec;
+	const struct machine_spec *s = m->spec;
 	char uuid[33];
 	json_t *j;
 

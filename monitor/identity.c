@@ -40,7 +40,7 @@ static void write_page(struct machine *m)
 {
 	u8 random[16 + 64], zero[8] = {0};
 	struct enc page = {0};
-	u32 hint_len = (u32)strlen(m->spec.hint);
+	u32 hint_len = (u32)strlen(m->spec->hint);
 
 	fresh(random, sizeof(random));
 	memcpy(m->vm_uuid, random, 16);
@@ -51,7 +51,7 @@ static void write_page(struct machine *m)
 	enc_bytes(&page, zero, 8);
 	enc_bytes(&page, random, sizeof(random));
 	enc_u32(&page, hint_len);
-	enc_bytes(&page, m->spec.hint, hint_len);
+	enc_bytes(&page, m->spec->hint, hint_len);
 	must(!page.oom);
 	must(mem_write(m->mem, GPA_IDENTITY, page.buf, page.len));
 	enc_free(&page);

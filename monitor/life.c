@@ -176,7 +176,7 @@ void life_describe_end(const struct machine *m, char *out, size_t cap)
 			strsignal(m->stop_signal));
 	} else if (m->stop_reason == STOP_TIMEOUT) {
 		snprintf(out, cap, "its --timeout of %llu ms passed",
-			(unsigned long long)(m->spec.timeout_ns / 1000000));
+			(unsigned long long)(m->spec->timeout_ns / 1000000));
 	} else {
 		snprintf(out, cap, "%s", m->stop_reason == STOP_KILLED ? "killed by the operator"
 								       : "stopped by the operator");

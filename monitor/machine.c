@@ -52,7 +52,7 @@ u64 since_start_ns(void)
 
 const char *machine_id(const struct machine *m)
 {
-	return m->spec.id;
+	return m->spec->id;
 }
 
 enum life_state machine_state(const struct machine *m)
@@ -267,10 +267,10 @@ static int add_device(struct machine *m, struct virtio_dev *d, struct err *e)
 static int add_vsock(struct machine *m, struct err *e)
 {
 	struct vsock_config cfg = {
-		.cid = m->spec.vsock_cid,
-		.path = m->spec.vsock_path,
+		.cid = m->spec->vsock_cid,
+		.path = m->spec->vsock_path,
 		.listen_fd = m->dir.vsock_fd,
-		.wait_ms = m->spec.vsock_wait_ms,
+		.wait_ms = m->spec->vsock_wait_ms,
 	};
 	struct virtio_irq irq = {.raise = on_irq, .ctx = m, .line = VIRTIO_GSI + m->device_count};
 	struct virtio_dev *d;
@@ -286,15 +286,15 @@ static int add_serial(struct machine *m, struct err *e)
 {
 	struct serial_host host = {
 		.out_fd = STDOUT_FILENO,
-		.in_fd = m->spec.detach ? -1 : STDIN_FILENO,
+		.in_fd = m->spec->detach ? -1 : STDIN_FILENO,
 		.wake = on_serial_output,
 		.raise = on_serial_irq,
 		.ctx = m,
 	};
 
-	if (!m->spec.console)
+	if (!m->spec->console)
 		return 0;
-	if (m->spec.detach) {
+	if (m->spec->detach) {
 		host.out_fd = openat(m->dir.dir_fd, "console",
 			O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 		host.out_limit = CONSOLE_LIMIT;
@@ -310,13 +310,7 @@ static int add_devices(struct machine *m, struct err *e)
 
 	if (!r)
 		r = add_vsock(m, e);
-	if (!r)
-		r = add_serial(m, e);
-	if (!r)
-		r = api_create(&m->api, m, m->dir.api_fd, e);
-	if (!r)
-		m->dir.api_fd = -1;
-	return r;
+	return r ? r : add_serial(m, e);
 }
 
 /* The words a guest without ACPI finds its devices by, before any "--" of a Linux command line. */
@@ -358,23 +352,23 @@ static int load_kernel(struct machine *m, struct boot_regs *regs, struct err *e)
 	_cleanup_fd_ int kernel_fd = -1, initrd_fd = -1;
 	struct kernel_info info;
 	struct load_request req;
-	int r = open_input(&kernel_fd, m->spec.kernel, "kernel", e);
+	int r = open_input(&kernel_fd, m->spec->kernel, "kernel", e);
 
-	if (!r && m->spec.initrd[0])
-		r = open_input(&initrd_fd, m->spec.initrd, "initrd", e);
+	if (!r && m->spec->initrd[0])
+		r = open_input(&initrd_fd, m->spec->initrd, "initrd", e);
 	if (!r)
-		r = announce_devices(&m->spec, 1, e);
+		r = announce_devices(m->spec, 1, e);
 	if (!r)
-		r = mem_create(&m->mem, m->spec.memory, m->spec.memfd ? MEM_MEMFD : MEM_ANON, e);
+		r = mem_create(&m->mem, m->spec->memory, m->spec->memfd ? MEM_MEMFD : MEM_ANON, e);
 	if (r)
 		return r;
 	req = (struct load_request){
 		.kernel_fd = kernel_fd,
-		.kernel_path = m->spec.kernel,
+		.kernel_path = m->spec->kernel,
 		.initrd_fd = initrd_fd,
-		.initrd_path = m->spec.initrd,
-		.cmdline = m->spec.cmdline,
-		.boot = m->spec.boot,
+		.initrd_path = m->spec->initrd,
+		.cmdline = m->spec->cmdline,
+		.boot = m->spec->boot,
 	};
 	r = kernel_load(m->mem, &req, regs, &info, e);
 	if (!r)
@@ -401,7 +395,7 @@ static int load_state(struct machine *m, const struct snap *s, struct err *e)
 
 	if (!r)
 		r = vm_load(m->vm, sec->data, sec->len, e);
-	for (unsigned i = 0; i < m->spec.vcpus && !r; i++) {
+	for (unsigned i = 0; i < m->spec->vcpus && !r; i++) {
 		snprintf(tag, sizeof(tag), "vcpu%u", i);
 		r = load_section(s, tag, &sec, e);
 		if (!r && vcpu_load(m->vm, i, sec->data, sec->len, e))
@@ -439,15 +433,14 @@ static int build(struct machine *m, const struct snap *snap, struct err *e)
 			 : load_kernel(m, &regs, e);
 	m->time.memory_ns = since_start_ns();
 	if (!r)
-		r = vm_create(&m->vm, m->mem, m->spec.vcpus, &vm_ops, m, e);
+		r = vm_create(&m->vm, m->mem, m->spec->vcpus, &vm_ops, m, e);
 	m->time.vm_ns = since_start_ns();
 	if (!r)
-		r = vmdir_create(&m->dir, &m->spec, e);
+		r = vmdir_create(&m->dir, m->spec, e);
 	if (r)
 		return r;
-	log_to(m->dir.log_fd);
-	if (!m->spec.vsock_path[0])
-		r = vm_path(m->spec.vsock_path, sizeof(m->spec.vsock_path), m->spec.id, "vsock.sock",
+	if (!m->spec->vsock_path[0])
+		r = vm_path(m->spec->vsock_path, sizeof(m->spec->vsock_path), m->spec->id, "vsock.sock",
 			e);
 	if (!r)
 		r = add_devices(m, e);
@@ -460,7 +453,7 @@ static int build(struct machine *m, const struct snap *snap, struct err *e)
 	return r;
 }
 
-int machine_create(struct machine **ret, const struct machine_spec *spec, const struct snap *snap,
+int machine_create(struct machine **ret, struct machine_spec *spec, const struct snap *snap,
 	int notify_fd, bool notify_json, struct err *e)
 {
 	struct machine *m = calloc(1, sizeof(*m));
@@ -468,7 +461,7 @@ int machine_create(struct machine **ret, const struct machine_spec *spec, const 
 
 	if (!m)
 		return err_sys(e, ENOMEM, "cannot make a machine");
-	m->spec = *spec;
+	m->spec = spec;
 	m->dir = (struct vmdir){.dir_fd = -1, .pid_fd = -1, .api_fd = -1, .vsock_fd = -1,
 		.log_fd = -1};
 	m->event_fd = m->signal_fd = -1;
@@ -502,26 +495,37 @@ static void start_operations(struct machine *m)
 	}
 	if (m->serial)
 		serial_start(m->serial);
-	if (m->spec.timeout_ns)
-		ring_timeout(m->ring, &m->timeout_op, &m->timeout_ts, m->spec.timeout_ns);
+	if (m->spec->timeout_ns)
+		ring_timeout(m->ring, &m->timeout_op, &m->timeout_ts, m->spec->timeout_ns);
 }
 
 int machine_start(struct machine *m, struct err *e)
 {
+	int r;
+
 	m->started_ns = clock_ns(CLOCK_REALTIME);
 	m->time.running_ns = since_start_ns();
 	life_set(m, LIFE_RUNNING);
 	vm_resume(m->vm); /* before the threads exist, so that they need not be woken */
-	return vm_start(m->vm, e);
+	r = vm_start(m->vm, e);
+	if (!r)
+		r = vmdir_complete(&m->dir, m->spec, e);
+	if (!r)
+		r = api_create(&m->api, m, m->dir.api_fd, e);
+	if (r)
+		return r;
+	m->dir.api_fd = -1;
+	log_to(m->dir.log_fd);
+	return 0;
 }
 
 int machine_run(struct machine *m, struct err *e)
 {
 	int r;
 
-	log_line("%s %s, %llu MiB, %u vCPU, pid %d", m->spec.snapshot[0] ? "restored" : "booted",
-		m->spec.snapshot[0] ? m->spec.snapshot : m->spec.kernel,
-		(unsigned long long)(m->spec.memory >> 20), m->spec.vcpus, getpid());
+	log_line("%s %s, %llu MiB, %u vCPU, pid %d", m->spec->snapshot[0] ? "restored" : "booted",
+		m->spec->snapshot[0] ? m->spec->snapshot : m->spec->kernel,
+		(unsigned long long)(m->spec->memory >> 20), m->spec->vcpus, getpid());
 	start_operations(m);
 	/* After a restore: a notification may have come before the snapshot. */
 	for (unsigned i = 0; i < m->device_count; i++)
@@ -540,7 +544,7 @@ static json_t *exit_event(const struct machine *m, const char *why)
 {
 	const char *reason = m->end.why == GUEST_STOPPED ? "stopped" : guest_end_name(m->end.why);
 
-	return json_pack("{s:s, s:s, s:s, s:i, s:s}", "event", "exit", "id", m->spec.id, "reason",
+	return json_pack("{s:s, s:s, s:s, s:i, s:s}", "event", "exit", "id", m->spec->id, "reason",
 		reason, "status", life_exit_status(m), "text", why);
 }
 
@@ -558,14 +562,14 @@ int machine_finish(struct machine *m)
 	if (m->serial)
 		serial_drain(m->serial);
 	/* The name is free and the answer out before the slow part, which the kernel does at exit. */
-	vmdir_remove(&m->dir, m->spec.detach && failed, json);
+	vmdir_remove(&m->dir, m->spec->detach && failed, json);
 	for (int i = 0; i < 20 && m->api && api_busy(m->api); i++)
 		if (ring_poll_once(m->ring) <= 0)
 			poll(NULL, 0, 1);
 	if (m->notify_json && m->notify_fd >= 0 && json)
 		dprintf(m->notify_fd, "%s\n", json);
-	if (!m->spec.detach && !m->notify_json && (failed || m->stop_reason == STOP_TIMEOUT))
-		fprintf(stderr, "kelvin: %s: %s\n%s", m->spec.id, why, m->end.regs);
+	if (!m->spec->detach && !m->notify_json && (failed || m->stop_reason == STOP_TIMEOUT))
+		fprintf(stderr, "kelvin: %s: %s\n%s", m->spec->id, why, m->end.regs);
 	free(json);
 	return life_exit_status(m);
 }

@@ -95,7 +95,7 @@ struct device_slot {
 };
 
 struct machine {
-	struct machine_spec spec;
+	struct machine_spec *spec; /* the caller's; outlives the machine */
 	struct vmdir dir;
 	struct mem *mem;
 	struct vm *vm;
@@ -178,16 +178,23 @@ void save_job_retry(struct machine *m);
 int spec_from_snapshot(struct machine_spec *spec, const struct snap *s, struct err *e);
 
 /* ---- vmdir.c ---- */
-/* Makes the directory, the pid file, the sockets and the log. Nothing is left on failure. */
+/*
+ * In two steps, because each name costs time and the guest need not wait for all of them. First
+ * what an operator can have got wrong: the directory, the lock on the id, the vsock socket. Then,
+ * once the guest runs: api.sock, pid and log. Nothing is left when the first step fails.
+ */
 int vmdir_create(struct vmdir *d, const struct machine_spec *spec, struct err *e);
+int vmdir_complete(struct vmdir *d, const struct machine_spec *spec, struct err *e);
 /* Removes what vmdir_create() made; @keep_log leaves the directory with log and exit report. */
 void vmdir_remove(struct vmdir *d, bool keep_log, const char *exit_json);
 
 /* ---- machine.c ---- */
-/* Builds a VM to boot or, with @snap, to restore. Cleans up after itself on failure. */
-int machine_create(struct machine **ret, const struct machine_spec *spec, const struct snap *snap,
+/* Builds a VM to boot or, with @snap, to restore. Completes @spec (device words, vsock path), which
+ * must outlive the machine. Cleans up after itself on failure. */
+int machine_create(struct machine **ret, struct machine_spec *spec, const struct snap *snap,
 	int notify_fd, bool notify_json, struct err *e);
-/* Lets the guest go: its first instruction is next. */
+/* Lets the guest go, and while it runs its first instructions makes the rest: log and API. The
+ * caller destroys the machine where this fails. */
 int machine_start(struct machine *m, struct err *e);
 /* Runs the loop until the guest has ended. */
 int machine_run(struct machine *m, struct err *e);

@@ -60,7 +60,7 @@ static void free_job(struct snapshot_job *job)
 
 static int save_machine_text(struct snapshot_job *job, struct err *e)
 {
-	const struct machine_spec *s = &job->machine->spec;
+	const struct machine_spec *s = job->machine->spec;
 	json_t *j = json_pack("{s:s, s:I, s:i, s:b, s:s, s:s, s:{s:I, s:i}, s:i, s:s}", "id", s->id,
 		"memory", (json_int_t)s->memory, "vcpus", (int)s->vcpus, "console", s->console,
 		"kernel", s->kernel, "cmdline", s->cmdline, "vsock", "cid",
@@ -85,7 +85,7 @@ static int collect(struct snapshot_job *job, struct err *e)
 
 	if (!r)
 		r = vm_save(m->vm, new_part(job, "vm"), e);
-	for (unsigned i = 0; i < m->spec.vcpus && !r; i++) {
+	for (unsigned i = 0; i < m->spec->vcpus && !r; i++) {
 		snprintf(tag, sizeof(tag), "vcpu%u", i);
 		r = vcpu_save(m->vm, i, new_part(job, tag), e);
 	}

@@ -102,15 +102,11 @@ static int open_log(struct vmdir *d, const struct machine_spec *spec, struct err
 	return 0;
 }
 
-static int fill_dir(struct vmdir *d, const struct machine_spec *spec, struct err *e)
+int vmdir_complete(struct vmdir *d, const struct machine_spec *spec, struct err *e)
 {
 	int r = listen_api(d, spec->id, e);
 
-	if (!r)
-		r = listen_vsock(d, spec, e);
-	if (!r)
-		r = open_log(d, spec, e);
-	return r;
+	return r ? r : open_log(d, spec, e);
 }
 
 static bool on_tmpfs(const char *path)
@@ -140,13 +136,20 @@ static bool link_to_shm(const char *base)
 	return symlink(shm, base) == 0 || errno == EEXIST;
 }
 
-/* Makes the VM's directory, and the one above it where that is missing. One may be there already. */
-static int make_dir(const char *path, struct err *e)
+static bool made(const char *path, bool *ret_fresh)
+{
+	*ret_fresh = mkdir(path, 0700) == 0;
+	return *ret_fresh || errno == EEXIST;
+}
+
+/* Makes the VM's directory, and the one above it where that is missing. One may be there already:
+ * then it is not fresh. */
+static int make_dir(const char *path, bool *ret_fresh, struct err *e)
 {
 	char base[SOCK_PATH_MAX];
 	int r;
 
-	if (mkdir(path, 0700) == 0 || errno == EEXIST)
+	if (made(path, ret_fresh))
 		return 0;
 	if (errno == ENOENT) {
 		r = run_dir(base, sizeof(base), e);
@@ -155,7 +158,7 @@ static int make_dir(const char *path, struct err *e)
 		if (!link_to_shm(base) && mkdir(base, 0755) && errno != EEXIST)
 			return err_sys(e, errno,
 				"cannot make %s (set KELVIN_RUN_DIR to use another place)", base);
-		if (mkdir(path, 0700) == 0 || errno == EEXIST)
+		if (made(path, ret_fresh))
 			return 0;
 	}
 	return err_sys(e, errno, "cannot make %s", path);
@@ -163,13 +166,14 @@ static int make_dir(const char *path, struct err *e)
 
 int vmdir_create(struct vmdir *d, const struct machine_spec *spec, struct err *e)
 {
+	bool fresh = false;
 	int r;
 
 	*d = (struct vmdir){.dir_fd = -1, .pid_fd = -1, .api_fd = -1, .vsock_fd = -1,
 		.log_fd = -1};
 	r = vm_path(d->path, sizeof(d->path), spec->id, NULL, e);
 	if (!r)
-		r = make_dir(d->path, e);
+		r = make_dir(d->path, &fresh, e);
 	if (r)
 		return r;
 	d->dir_fd = open(d->path, O_DIRECTORY | O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
@@ -180,9 +184,9 @@ int vmdir_create(struct vmdir *d, const struct machine_spec *spec, struct err *e
 		fd_close(&d->dir_fd); /* somebody else's: leave it alone */
 		return r;
 	}
-	for (unsigned i = 0; i + 1 < ARRAY_SIZE(entries); i++)
+	for (unsigned i = 0; !fresh && i + 1 < ARRAY_SIZE(entries); i++)
 		unlinkat(d->dir_fd, entries[i], 0); /* leftovers of a dead VM of this name */
-	r = fill_dir(d, spec, e);
+	r = listen_vsock(d, spec, e);
 	if (r)
 		vmdir_remove(d, false, NULL);
 	return r;
