@@ -269,7 +269,6 @@ int cmd_connect(int argc, char **argv)
 	struct err e;
 	int id;
 
-	options_first(&p, argc, argv);
 	opt_begin(&p, argc, argv);
 	while ((id = opt_next(&p, &arg)) > 0)
 		if (parse_time(arg, &timeout_ns, &e))

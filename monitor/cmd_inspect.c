@@ -245,7 +245,6 @@ int cmd_inspect(int argc, char **argv)
 	bool json = false;
 	int id;
 
-	options_first(&p, argc, argv);
 	opt_begin(&p, argc, argv);
 	while ((id = opt_next(&p, &arg)) > 0)
 		json = true;

@@ -18,10 +18,10 @@ static const struct opt_spec opts[] = {
 static const struct opt_parser page = {
 	.verb = "restore",
 	.usage = "restore [options] DIR",
-	.summary = "Starts a VM from the snapshot DIR. Its memory is mapped copy-on-write, so clones\n"
-		   "share the page cache and DIR is never written. Each clone gets a new\n"
-		   "generation, id and randomness before its first instruction. Exit statuses are\n"
-		   "those of kelvin run.",
+	.summary = "Starts a VM from the snapshot DIR. Its memory is mapped copy-on-write, so\n"
+		   "clones share the page cache and DIR is never written. Each clone gets a new\n"
+		   "generation, id and randomness before its first instruction. Exit statuses\n"
+		   "are those of kelvin run.",
 	.examples = "  kelvin restore /var/snap/echo\n"
 		    "  kelvin restore --detach --wait-ready --id web2 /var/snap/echo\n"
 		    "  kelvin restore --count 100 --wait-ready /var/snap/echo\n",
@@ -59,7 +59,8 @@ int cmd_restore(int argc, char **argv)
 	if (argc - optind != 1)
 		return usage_error(&p, argc == optind ? "which snapshot?" : "one snapshot, please");
 	if (l.count > 1 && l.spec.vsock_path[0])
-		return usage_error(&p, "--vsock path= names one socket, but --count makes many VMs");
+		return usage_error(&p,
+			"--vsock path= names one socket, but --count makes many VMs");
 	r = vm_opts_finish(&p, &l);
 	if (r)
 		return r;

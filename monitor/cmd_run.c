@@ -79,7 +79,7 @@ static int own_opt(const struct opt_parser *p, struct launch *l, int id, const c
 	}
 }
 
-/* The words after KERNEL, joined by blanks; one "--" in front of them is ours. */
+/* The words after "--", joined by blanks. */
 static int guest_words(const struct opt_parser *p, struct launch *l, int argc, char **argv)
 {
 	char *line = l->spec.cmdline;
@@ -101,14 +101,16 @@ int cmd_run(int argc, char **argv)
 	static struct launch l;
 	struct opt_parser p = page;
 	const char *arg;
-	int id, r;
+	int id, r, own = 1; /* words of ours: those before "--" */
 
 	l.count = 1;
 	l.spec.memory = 128u << 20;
 	l.spec.vcpus = 1;
 	l.spec.vsock_cid = 3;
 	l.spec.vsock_wait_ms = 1000;
-	opt_begin(&p, argc, argv);
+	while (own < argc && strcmp(argv[own], "--") != 0)
+		own++;
+	opt_begin(&p, own, argv);
 	while ((id = opt_next(&p, &arg)) > 0) {
 		r = own_opt(&p, &l, id, arg);
 		if (r)
@@ -116,20 +118,16 @@ int cmd_run(int argc, char **argv)
 	}
 	if (id < 0)
 		return 2;
-	argc -= optind;
-	argv += optind;
-	if (argc < 1)
+	if (optind == own)
 		return usage_error(&p, "which kernel?");
-	r = copy_path(&p, l.spec.kernel, argv[0], "kernel");
+	if (own - optind > 1)
+		return usage_error(&p, "unexpected \"%s\": words for the guest come after --",
+			argv[optind + 1]);
+	r = copy_path(&p, l.spec.kernel, argv[optind], "kernel");
 	if (r)
 		return r;
-	argc--;
-	argv++;
-	if (argc && strcmp(argv[0], "--") != 0)
-		return usage_error(&p, "unexpected \"%s\": words for the guest come after --",
-			argv[0]);
-	if (argc)
-		r = guest_words(&p, &l, argc - 1, argv + 1);
+	if (own < argc)
+		r = guest_words(&p, &l, argc - own - 1, argv + own + 1);
 	if (!r)
 		r = vm_opts_finish(&p, &l);
 	return r ? r : launch(&l);

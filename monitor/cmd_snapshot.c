@@ -107,7 +107,6 @@ int cmd_snapshot(int argc, char **argv)
 	const char *arg;
 	int id;
 
-	options_first(&p, argc, argv);
 	opt_begin(&p, argc, argv);
 	while ((id = opt_next(&p, &arg)) > 0) {
 		stop = stop || id == OPT_STOP;

@@ -104,7 +104,6 @@ int cmd_verify(int argc, char **argv)
 	u64 begin;
 	int id, r;
 
-	options_first(&p, argc, argv);
 	opt_begin(&p, argc, argv);
 	while ((id = opt_next(&p, &arg)) > 0)
 		json = true;

@@ -104,7 +104,8 @@ json_t *machine_facts(const struct machine *m)
 		"vm_id", uuid);
 	if (s->snapshot[0])
 		json_object_set_new(j, "restored_from", json_string(s->snapshot));
-	json_object_set_new(j, "cpu_ms", json_integer((json_int_t)(vm_cpu_time_ns(m->vm) / 1000000)));
+	json_object_set_new(j, "cpu_ms",
+		json_integer((json_int_t)(vm_cpu_time_ns(m->vm) / 1000000)));
 	json_object_set_new(j, "vsock",
 		json_pack("{s:I, s:s}", "cid", (json_int_t)s->vsock_cid, "path", s->vsock_path));
 	json_object_set_new(j, "timeline_us", timeline(m));

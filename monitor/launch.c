@@ -18,6 +18,8 @@
 #include "monitor/base/cleanup.h"
 #include "monitor/verb.h"
 
+#define START_LIMIT_NS 30000000000u /* for a VM to start, where nobody waits for it to be ready */
+
 /* One detached VM, as its parent sees it. */
 struct child {
 	char id[VM_ID_MAX + 1];
@@ -147,7 +149,8 @@ static bool settled(const struct launch *l, const struct child *c)
 static void wait_for_children(const struct launch *l, struct child *c, unsigned n)
 {
 	struct pollfd *pfd = calloc(n, sizeof(*pfd));
-	u64 deadline = since_start_ns() + (l->ready_timeout_ns ? l->ready_timeout_ns : 30000000000u);
+	u64 limit = l->ready_timeout_ns ? l->ready_timeout_ns : START_LIMIT_NS;
+	u64 deadline = since_start_ns() + limit;
 
 	must(pfd);
 	for (;;) {

@@ -112,7 +112,7 @@ void machine_resume(struct machine *m, machine_done done, void *ctx)
 		answer(done, ctx, 0, NULL);
 		return;
 	}
-	if (m->life != LIFE_PAUSED) {
+	if (m->life != LIFE_PAUSED || m->stop_reason) {
 		answer(done, ctx, -EBUSY,
 			m->pausing ? "the VM is just being paused" : "the VM is not paused");
 		return;

@@ -2,10 +2,10 @@
 /*
  * machine.c - put a machine together, run its event loop, take it apart.
  *
- * The order is the one KVM charges least for (see vcpu/vm.h) and the one in which a mistake of the
- * operator costs nothing: paths and sockets first, then RAM and kernel, then KVM. Descriptors are all
- * open before the first thread starts, because a descriptor table that grows under two threads
- * waits for an RCU grace period.
+ * The order is the one KVM charges least for (see vcpu/vm.h), and everything an operator can have
+ * got wrong comes before the guest's first instruction. What cannot go wrong that way, the log and
+ * the API, is made while the guest already runs. The descriptor table is sized once, while there is
+ * one thread: one that grows under two threads waits for an RCU grace period.
  *
  * The loop thread owns everything but guest memory. Other threads reach it through machine_post().
  */
@@ -382,8 +382,8 @@ static int load_section(const struct snap *s, const char *tag, const struct snap
 	int r = snap_find(s, tag, ret, e);
 
 	if (!r && (*ret)->version != SNAP_VERSION)
-		return err_set(e, -EINVAL, "section %s at offset %llu: version %u, known is %u", tag,
-			(unsigned long long)(*ret)->offset, (*ret)->version, SNAP_VERSION);
+		return err_set(e, -EINVAL, "section %s at offset %llu: version %u, known is %u",
+			tag, (unsigned long long)(*ret)->offset, (*ret)->version, SNAP_VERSION);
 	return r;
 }
 
@@ -440,8 +440,8 @@ static int build(struct machine *m, const struct snap *snap, struct err *e)
 	if (r)
 		return r;
 	if (!m->spec->vsock_path[0])
-		r = vm_path(m->spec->vsock_path, sizeof(m->spec->vsock_path), m->spec->id, "vsock.sock",
-			e);
+		r = vm_path(m->spec->vsock_path, sizeof(m->spec->vsock_path), m->spec->id,
+			"vsock.sock", e);
 	if (!r)
 		r = add_devices(m, e);
 	m->time.devices_ns = since_start_ns();
@@ -561,7 +561,7 @@ int machine_finish(struct machine *m)
 	json_decref(event);
 	if (m->serial)
 		serial_drain(m->serial);
-	/* The name is free and the answer out before the slow part, which the kernel does at exit. */
+	/* The name is free and the answer out before the slow part: the kernel does it at exit. */
 	vmdir_remove(&m->dir, m->spec->detach && failed, json);
 	for (int i = 0; i < 20 && m->api && api_busy(m->api); i++)
 		if (ring_poll_once(m->ring) <= 0)

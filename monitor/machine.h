@@ -52,8 +52,8 @@ struct snapshot_request {
 };
 /*
  * Writes a snapshot of a PAUSED machine (-EBUSY otherwise; machine_pause() first). The bulk is
- * done by a worker thread; @done runs on the loop thread once it is on stable storage. *ret_info, if
- * not NULL, is set to a new object (bytes, data_bytes, write_us) before a successful @done.
+ * done by a worker thread; @done runs on the loop thread once it is on stable storage. *ret_info,
+ * if not NULL, is set to a new object (bytes, data_bytes, write_us) before a successful @done.
  */
 void machine_snapshot(struct machine *m, const struct snapshot_request *req, json_t **ret_info,
 	machine_done done, void *ctx);
@@ -64,6 +64,6 @@ void machine_stop(struct machine *m, const char *why);
 /* Facts for GET /, GET /vm/config and `ps`/`inspect`; the caller owns the object. */
 json_t *machine_instance_info(const struct machine *m); /* {id, state, vmm_version, app_name} */
 json_t *machine_config(const struct machine *m);        /* Firecracker's VmConfig, plus "kelvin" */
-json_t *machine_facts(const struct machine *m);         /* ours: pid, uptime, memory, counters ... */
+json_t *machine_facts(const struct machine *m);         /* ours: pid, uptime, counters ... */
 
 #endif

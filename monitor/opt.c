@@ -2,10 +2,9 @@
 /*
  * opt.c - the command line: options by one table a verb, numbers with units, errors in one line.
  *
- * The table drives getopt_long() and the --help page alike, so that the two cannot differ. Parsing
- * stops at the first operand: in `kelvin run --memory 64M KERNEL -- --verbose` everything from
- * KERNEL on is left to the verb, and what belongs to the guest is never taken for ours. getopt's
- * own messages are off; ours name the option the way it was written.
+ * The table drives getopt_long() and the --help page alike, so that the two cannot differ. Options
+ * and operands may come in any order; "--" ends the options. getopt's own messages are off; ours
+ * name the option the way it was written.
  */
 #include "monitor/verb.h"
 
@@ -18,7 +17,7 @@
 #include <strings.h>
 
 #define OPTS_MAX    40u
-#define HELP_ID     0x7fff /* above every verb's ids */
+#define HELP_ID     0x7fff /* above every verb's ids, which are below every letter */
 #define COLUMN_MAX  32     /* a wider option gets a line of its own */
 
 /* getopt keeps its state in globals, so one table at a time is all there can be. */
@@ -40,7 +39,7 @@ void opt_begin(struct opt_parser *p, int argc, char **argv)
 	for (unsigned i = 0; i <= p->opt_count; i++) {
 		const struct opt_spec *s = i < p->opt_count ? &p->opts[i] : &help_spec;
 
-		must(s->id > 0 && s->id <= HELP_ID);
+		must(s->id > 0 && (s->id < ' ' || s == &help_spec));
 		longopts[i] = (struct option){s->name, arg_kind(s), NULL, s->id};
 	}
 	p->longopts = longopts;
@@ -147,7 +146,7 @@ static void explain_bad_option(const struct opt_parser *p, int code, const char 
 {
 	if (code == ':')
 		usage_error(p, "option --%s needs an argument", name_of(p, optopt));
-	else if (strncmp(word, "--", 2))
+	else if (optopt > ' ' && optopt <= '~')
 		usage_error(p, "unknown option %s: options have long names", word);
 	else if (optopt)
 		usage_error(p, "option --%s takes no argument", name_of(p, optopt));
@@ -157,16 +156,18 @@ static void explain_bad_option(const struct opt_parser *p, int code, const char 
 
 int opt_next(struct opt_parser *p, const char **arg)
 {
-	/* The word getopt is about to look at; it starts at 1 where optind asks for a new start. */
-	int at = optind ? optind : 1;
-	int id = getopt_long(p->argc, p->argv, "+:", p->longopts, NULL);
+	int id = getopt_long(p->argc, p->argv, ":", p->longopts, NULL);
 
 	if (id == -1)
 		return 0;
 	if (id == HELP_ID)
 		show_help(p);
 	if (id == '?' || id == ':') {
-		explain_bad_option(p, id, p->argv[at]);
+		/* In the middle of "-abc", getopt has not moved on yet. */
+		bool inside = optind < p->argc && p->argv[optind][0] == '-' && optopt &&
+			      p->argv[optind][1] == optopt;
+
+		explain_bad_option(p, id, p->argv[optind - !inside]);
 		return -1;
 	}
 	*arg = optarg;

@@ -2,9 +2,9 @@
 /*
  * save.c - a machine to a snapshot directory, and what a snapshot says about its machine.
  *
- * The machine is PAUSED: vCPUs parked, devices frozen, so nothing changes while this works. The loop
- * thread collects all small state; a worker thread writes it and the memory, syncs and publishes;
- * the loop is told by EVENT_JOB and answers. The only thing waited for before that is device I/O on
+ * The machine is PAUSED: vCPUs parked, devices frozen, so nothing changes while this works. The
+ * loop thread collects all small state; a worker thread writes it and the memory, syncs and
+ * publishes; the loop is told by EVENT_JOB and answers. The only thing waited for before that is device I/O on
  * guest memory that the kernel has not finished.
  *
  * Sections: "machine" (JSON: what was asked for), "vm", "vcpu<N>", "virtio.<name>", "serial".
@@ -47,7 +47,8 @@ static struct enc *new_part(struct snapshot_job *job, const char *tag)
 	struct part *p = &job->part[job->part_count++];
 
 	must(job->part_count <= ARRAY_SIZE(job->part));
-	snprintf(p->tag, sizeof(p->tag), "%s", tag);
+	must(strlen(tag) < sizeof(p->tag));
+	memcpy(p->tag, tag, strlen(tag) + 1);
 	return &p->bytes;
 }
 
@@ -253,7 +254,8 @@ int spec_from_snapshot(struct machine_spec *spec, const struct snap *s, struct e
 		return err_set(e, -EINVAL, "section machine: %s", je.text);
 	}
 	if ((u64)memory != snap_mem_size(s))
-		r = err_set(e, -EINVAL, "section machine: memory of %lld bytes, but the map has %llu",
+		r = err_set(e, -EINVAL,
+			"section machine: memory of %lld bytes, but the map has %llu",
 			(long long)memory, (unsigned long long)snap_mem_size(s));
 	else if (vcpus < 1 || vcpus > (int)VCPU_MAX)
 		r = err_set(e, -EINVAL, "section machine: %d vCPUs", vcpus);

@@ -22,7 +22,7 @@ struct serial_host {
 	int out_fd;    /* where output goes; stays the caller's */
 	int in_fd;     /* where input comes from, or -1 */
 	u64 out_limit; /* bytes to write at most, 0: no limit */
-	void (*wake)(void *ctx);  /* output is waiting: have the loop call serial_flush(); any thread */
+	void (*wake)(void *ctx);  /* have the loop call serial_flush(); any thread */
 	void (*raise)(void *ctx); /* the interrupt line; any thread */
 	void *ctx;
 };

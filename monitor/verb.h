@@ -55,7 +55,7 @@ struct opt_parser {
 
 /*
  * Parsing, on top of getopt_long(). opt_next() returns an option's id with *arg set, 0 at the end
- * of the options (optind is then the first operand), and -1 on bad usage, after it printed one line.
+ * of the options (operands begin at optind), and -1 on bad usage, after it printed one line.
  * --help is handled inside: prints the page on stdout and exits 0.
  */
 void opt_begin(struct opt_parser *p, int argc, char **argv);

@@ -9,41 +9,6 @@
 
 enum { OPT_JSON = 1, OPT_TIMEOUT };
 
-/* Whether the next word belongs to the option @word ("--name", maybe shortened). */
-static bool takes_next_word(const struct opt_parser *p, const char *word)
-{
-	size_t len = strlen(word + 2);
-
-	if (strchr(word, '='))
-		return false;
-	for (unsigned i = 0; i < p->opt_count; i++)
-		if (strncmp(p->opts[i].name, word + 2, len) == 0)
-			return p->opts[i].arg && p->opts[i].arg[0] != '[';
-	return false;
-}
-
-void options_first(const struct opt_parser *p, int argc, char **argv)
-{
-	int options = 1, i = 1;
-	char *word;
-
-	while (i < argc && strcmp(argv[i], "--")) {
-		/* Not an option: operands stay in order behind the options found so far. */
-		int take = strncmp(argv[i], "--", 2) ? 0 : 1 + takes_next_word(p, argv[i]);
-
-		if (!take) {
-			i++;
-			continue;
-		}
-		for (; take && i < argc; take--, i++, options++) {
-			word = argv[i];
-			memmove(&argv[options + 1], &argv[options],
-				(size_t)(i - options) * sizeof(*argv));
-			argv[options] = word;
-		}
-	}
-}
-
 unsigned timeout_ms(u64 ns)
 {
 	u64 ms = ns / 1000000;
@@ -83,7 +48,6 @@ int run_each(const struct each_verb *v, int argc, char **argv)
 	struct err e = {0};
 	int id, r, status = 0;
 
-	options_first(&p, argc, argv);
 	opt_begin(&p, argc, argv);
 	while ((id = opt_next(&p, &arg)) > 0) {
 		if (id == OPT_JSON)

@@ -10,10 +10,6 @@
 /* For one short request to a VM whose loop is alive. */
 #define ANSWER_MS 2000u
 
-/* Moves the options of @p before the operands, so that "kelvin snapshot ID DIR --stop" works, too.
- * What follows "--" stays. Call before opt_begin(). */
-void options_first(const struct opt_parser *p, int argc, char **argv);
-
 /* A verb that does one thing to each of several VMs: pause, resume, stop, kill. */
 struct each_verb {
 	const char *name, *usage, *summary, *examples;

@@ -69,11 +69,12 @@ static int open_kvm(struct err *e)
 	if (fd >= 0)
 		return fd;
 	if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
-		return err_sys(e, errno, "cannot open " KVM_PATH " (load the module kvm_intel or kvm_amd, and "
-			"switch virtualization on in the firmware)");
+		return err_sys(e, errno, "cannot open " KVM_PATH
+			" (load the module kvm_intel or kvm_amd, and switch virtualization on in "
+			"the firmware)");
 	if (errno == EACCES || errno == EPERM)
-		return err_sys(e, errno, "cannot open " KVM_PATH " (be root, or join the group that owns it, "
-			"mostly kvm)");
+		return err_sys(e, errno, "cannot open " KVM_PATH
+			" (be root, or join the group that owns it, mostly kvm)");
 	return err_sys(e, errno, "cannot open " KVM_PATH);
 }
 

@@ -484,7 +484,7 @@ u32 conn_credit(const struct vsock_conn *c)
 void conn_take_credit(struct vsock_conn *c, u32 buf_alloc, u32 fwd_cnt)
 {
 	c->peer_buf_alloc = buf_alloc;
-	/* It cannot have consumed more than it got; where it says so, what it said before stands. */
+	/* It cannot have consumed more than it got; where it says so, its last word stands. */
 	if (fwd_cnt - c->peer_fwd_cnt <= c->tx_cnt - c->peer_fwd_cnt)
 		c->peer_fwd_cnt = fwd_cnt;
 	if (!conn_credit(c))

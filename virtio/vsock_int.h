@@ -9,8 +9,9 @@
  *   vsock_rx.c    packets to the guest (queue 0), and the event queue (2)
  *
  * Locking. Everything here runs on the loop thread with dev->lock held, except the ring's
- * callbacks: those enter through vsock_lock() and leave through vsock_unlock(), which also sends what
- * became due to the guest and frees dead connections. So a pointer to a connection stays good until then, whatever happens to it.
+ * callbacks: those enter through vsock_lock() and leave through vsock_unlock(), which also sends
+ * what became due to the guest and frees dead connections. So a pointer to a connection stays good
+ * until then, whatever happens to it.
  */
 #ifndef KELVIN_VIRTIO_VSOCK_INT_H
 #define KELVIN_VIRTIO_VSOCK_INT_H
@@ -41,7 +42,7 @@ enum conn_state {
 	CONN_REQUEST,    /* the guest was asked and has not answered */
 	CONN_CONNECTING, /* the guest's, on its way to PATH_p */
 	CONN_OPEN,
-	CONN_DEAD, /* waits for its operations to end, and to tell the guest, if there is PEND_RST */
+	CONN_DEAD, /* waits for its operations to end, and to tell the guest if PEND_RST */
 };
 
 /* Packets without payload that a connection owes the guest, sent lowest bit first. */

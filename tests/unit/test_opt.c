@@ -133,16 +133,18 @@ static void test_nothing_to_parse(void **state)
 	assert_int_equal(r.first_operand, r.argc);
 }
 
-/* What follows the kernel belongs to the guest, whatever it looks like. */
-static void test_stops_at_the_first_operand(void **state)
+static void test_options_after_operands(void **state)
 {
-	struct parsed r = PARSE("--json", "kernel", "--", "--memory", "-x", "--help");
+	struct parsed r = PARSE("id", "--json", "dir", "--memory", "1M", "-", "--wait-ready");
 
 	assert_int_equal(r.last, 0);
-	assert_int_equal(r.count, 1);
-	assert_string_equal(r.argv[r.first_operand], "kernel");
-	assert_string_equal(r.argv[r.first_operand + 1], "--");
-	assert_string_equal(r.argv[r.first_operand + 2], "--memory");
+	assert_int_equal(r.count, 3);
+	assert_string_equal(r.args[1], "1M");
+	assert_string_equal(r.argv[r.first_operand], "id");
+	assert_string_equal(r.argv[r.first_operand + 1], "dir");
+	assert_string_equal(r.argv[r.first_operand + 2], "-");
+	r = PARSE("id", "--nonsense", "x");
+	assert_bad(&r, "kelvin run: unknown option --nonsense (see kelvin run --help)\n");
 }
 
 static void test_double_dash_ends_the_options(void **state)
@@ -388,7 +390,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_options_and_operands),
 		cmocka_unit_test(test_nothing_to_parse),
-		cmocka_unit_test(test_stops_at_the_first_operand),
+		cmocka_unit_test(test_options_after_operands),
 		cmocka_unit_test(test_double_dash_ends_the_options),
 		cmocka_unit_test(test_optional_argument),
 		cmocka_unit_test(test_abbreviation),
