@@ -4,8 +4,8 @@
  *
  * The machine is PAUSED: vCPUs parked, devices frozen, so nothing changes while this works. The
  * loop thread collects all small state; a worker thread writes it and the memory, syncs and
- * publishes; the loop is told by EVENT_JOB and answers. The only thing waited for before that is device I/O on
- * guest memory that the kernel has not finished.
+ * publishes; the loop is told by EVENT_JOB and answers. The only thing waited for before that is
+ * device I/O on guest memory that the kernel has not finished.
  *
  * Sections: "machine" (JSON: what was asked for), "vm", "vcpu<N>", "virtio.<name>", "serial".
  */
