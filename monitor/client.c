@@ -23,12 +23,32 @@
 #include "monitor/base/bytes.h"
 #include "monitor/base/cleanup.h"
 
+#define ROOT_DIR   "/run/kelvin" /* root's, where nothing else is set */
 #define REPLY_MAX  (4u << 20)
 #define PATH_CAP   512u
 #define BATCH      128u /* VMs asked at once */
 #define BUSY_TRIES 100u /* of 5 ms, while a VM's backlog is full */
 
 /* ---- names ---- */
+
+/*
+ * The place for root's VMs may be a link to one in /dev/shm (vmdir.c), and the link may have
+ * outlived what it points to: what is there now need not be root's.
+ */
+static int check_root_dir(const char *path, struct err *e)
+{
+	static bool sound;
+	struct stat st;
+
+	if (sound || stat(path, &st))
+		return 0;
+	if (st.st_uid != 0 || (st.st_mode & (S_IWGRP | S_IWOTH)))
+		return err_set(e, -EPERM,
+			"%s can be written by others, so it is not used: remove it, or set "
+			"KELVIN_RUN_DIR", path);
+	sound = true;
+	return 0;
+}
 
 int run_dir(char *out, size_t cap, struct err *e)
 {
@@ -41,7 +61,9 @@ int run_dir(char *out, size_t cap, struct err *e)
 				"KELVIN_RUN_DIR is \"%s\", which is not an absolute path", own);
 		n = snprintf(out, cap, "%s", own);
 	} else if (geteuid() == 0) {
-		n = snprintf(out, cap, "/run/kelvin");
+		if (check_root_dir(ROOT_DIR, e))
+			return -EPERM;
+		n = snprintf(out, cap, ROOT_DIR);
 	} else if (xdg && xdg[0] == '/') {
 		n = snprintf(out, cap, "%s/kelvin", xdg);
 	} else {

@@ -47,6 +47,7 @@ static const struct each_verb verb = {
 		   "what it left in the directory of running VMs is removed; so is what VMs left\n"
 		   "that died or ended before.",
 	.examples = "  kelvin kill web\n"
+		    "  kelvin kill $(kelvin ps --json | jq -r '.[].id')\n"
 		    "  kelvin kill $(kelvin ps | awk '$2 == \"dead\" {print $1}')\n",
 	.timeout_help = "how long to wait before SIGKILL (default 2s)",
 	.timeout_ns = 2000000000ull,

@@ -133,8 +133,8 @@ static void print_table(const json_t *list)
 	}
 	fflush(stdout);
 	if (dead)
-		fprintf(stderr, "kelvin: %zu dead: kelvin kill ID removes what %s left\n", dead,
-			dead == 1 ? "it" : "they");
+		fprintf(stderr, "kelvin: %zu %s dead: kelvin kill ID removes what %s left\n", dead,
+			dead == 1 ? "VM is" : "VMs are", dead == 1 ? "it" : "they");
 }
 
 int cmd_ps(int argc, char **argv)
@@ -163,7 +163,7 @@ int cmd_ps(int argc, char **argv)
 	if (id < 0)
 		return 2;
 	if (optind < argc)
-		return usage_error(&p, "\"%s\" is too much (kelvin inspect ID tells about one VM)",
+		return usage_error(&p, "\"%s\" is too much: kelvin inspect ID tells about one VM",
 			argv[optind]);
 	if (collect(all, &list, &e))
 		return fail(&e);

@@ -11,7 +11,7 @@
 enum { OPT_COUNT = OPT_OWN };
 
 static const struct opt_spec opts[] = {
-	{"count", "N", "make N clones, named ID-0 to ID-(N-1); implies --detach", OPT_COUNT},
+	{"count", "N", "N clones, named ID-0 to ID-(N-1), with --detach", OPT_COUNT},
 	VM_OPTS,
 };
 
@@ -22,9 +22,9 @@ static const struct opt_parser page = {
 		   "clones share the page cache and DIR is never written. Each clone gets a new\n"
 		   "generation, id and randomness before its first instruction. Exit statuses\n"
 		   "are those of kelvin run.",
-	.examples = "  kelvin restore /var/snap/echo\n"
-		    "  kelvin restore --detach --wait-ready --id web2 /var/snap/echo\n"
-		    "  kelvin restore --count 100 --wait-ready /var/snap/echo\n",
+	.examples = "  kelvin restore /var/tmp/echo\n"
+		    "  kelvin restore --detach --wait-ready --id web2 /var/tmp/echo\n"
+		    "  kelvin restore --count 100 --wait-ready /var/tmp/echo\n",
 	.opts = opts,
 	.opt_count = ARRAY_SIZE(opts),
 };
@@ -61,6 +61,8 @@ int cmd_restore(int argc, char **argv)
 	if (l.count > 1 && l.spec.vsock_path[0])
 		return usage_error(&p,
 			"--vsock path= names one socket, but --count makes many VMs");
+	if (l.count > 1 && l.spec.log_path[0])
+		return usage_error(&p, "--log names one file, but --count makes many VMs");
 	r = vm_opts_finish(&p, &l);
 	if (r)
 		return r;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_run.c - kelvin run: boot a kernel or unikernel. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,9 +14,9 @@ static const struct opt_spec opts[] = {
 	{"cpus", "N", "vCPUs, 1 to 32 (default 1)", OPT_CPUS},
 	{"initrd", "FILE", "initial RAM disk", OPT_INITRD},
 	{"console", NULL, "a serial console at port 0x3f8 on stdin and stdout", OPT_CONSOLE},
-	{"boot", "auto|pvh|linux64", "boot protocol (default auto: PVH if the kernel has its note)",
+	{"boot", "auto|pvh|linux64", "protocol (default auto: PVH if the kernel has a note)",
 		OPT_BOOT},
-	{"memfd", NULL, "keep guest RAM in a memfd, so that other processes can map it", OPT_MEMFD},
+	{"memfd", NULL, "guest RAM in a memfd, for other processes to map", OPT_MEMFD},
 	VM_OPTS,
 };
 
@@ -23,9 +24,10 @@ static const struct opt_parser page = {
 	.verb = "run",
 	.usage = "run [options] KERNEL [-- command line for the guest]",
 	.summary = "Boots KERNEL (ELF64) in a VM of its own. In the foreground it ends with the\n"
-		   "guest's exit status: 0 to 127 are the guest's; 192 timeout, 193 triple fault,\n"
-		   "194 halted for ever, 195 KVM internal error, 196 entry refused, 197 unknown\n"
-		   "exit, 198 KVM_RUN failed, 137 killed, 128+n ended by signal n.",
+		   "guest's exit status (a kit guest that faults: 200 + vector), or with 1 if the\n"
+		   "VM could not be made, 192 timeout, 193 triple fault, 194 halted for ever, 195\n"
+		   "KVM internal error, 196 entry refused, 197 unknown exit, 198 KVM_RUN failed,\n"
+		   "137 killed, 128+n ended by signal n.",
 	.examples = "  kelvin run hello.elf -- status=3\n"
 		    "  kelvin run --detach --wait-ready --id web echo.elf\n"
 		    "  kelvin run --console --memory 256M --timeout 5s hello.elf\n",
@@ -36,14 +38,15 @@ static const struct opt_parser page = {
 static int copy_path(const struct opt_parser *p, char *out, const char *path, const char *what)
 {
 	char *full = realpath(path, NULL);
-
 	/* A missing file is reported when it is opened, by the name the operator typed. */
-	if (strlen(full ? full : path) >= PATH_MAX) {
-		free(full);
-		return usage_error(p, "the path of the %s is too long", what);
-	}
-	snprintf(out, PATH_MAX, "%s", full ? full : path);
+	int n = snprintf(out, PATH_MAX, "%s", full ? full : path);
+
 	free(full);
+	if (n >= PATH_MAX)
+		return usage_error(p, "the path of the %s is too long", what);
+	if (!is_utf8(out))
+		return usage_error(p, "the path of the %s is not valid UTF-8, so the API could not "
+				      "tell it", what);
 	return 0;
 }
 
@@ -54,8 +57,15 @@ static int own_opt(const struct opt_parser *p, struct launch *l, int id, const c
 
 	switch (id) {
 	case OPT_MEMORY:
-		if (parse_size(arg, &l->spec.memory, &e))
+		if (parse_size(arg, &v, &e))
 			return usage_error(p, "--memory: %s", e.msg);
+		if (v < MEM_MIN_SIZE || v > MEM_MAX_SIZE || v % MEM_PAGE) {
+			err_set(&e, -EINVAL, "--memory %s: guest RAM is from %lluM to %lluG, in "
+					     "steps of 4K",
+				arg, MEM_MIN_SIZE >> 20, MEM_MAX_SIZE >> 30);
+			return fail(&e);
+		}
+		l->spec.memory = v;
 		return 0;
 	case OPT_CPUS:
 		if (parse_uint(arg, 1, VCPU_MAX, &v, &e))

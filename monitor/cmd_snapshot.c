@@ -57,6 +57,20 @@ static void print_result(const char *dir, const json_t *facts)
 	putchar('\n');
 }
 
+/* The API words its errors as Firecracker does; here the verb says that much. */
+static void plain_words(struct err *e, bool force)
+{
+	static const char prefix[] = "Create snapshot error: ", there[] = "exists already";
+	char *p = strstr(e->msg, prefix);
+	size_t len;
+
+	if (p)
+		memmove(p, p + sizeof(prefix) - 1, strlen(p + sizeof(prefix) - 1) + 1);
+	len = strlen(e->msg);
+	if (!force && len >= sizeof(there) - 1 && !strcmp(e->msg + len - sizeof(there) + 1, there))
+		snprintf(e->msg + len, sizeof(e->msg) - len, " (--force replaces a snapshot)");
+}
+
 static int take_snapshot(const char *id, const char *dir, bool stop, bool force, bool json)
 {
 	char path[PATH_MAX];
@@ -75,8 +89,10 @@ static int take_snapshot(const char *id, const char *dir, bool stop, bool force,
 	}
 	r = client_call(id, "PUT", "/kelvin/snapshot", body, 0, &facts, &e);
 	json_decref(body);
-	if (r)
+	if (r) {
+		plain_words(&e, force);
 		return fail(&e);
+	}
 	if (json) {
 		r = show_json(facts);
 	} else {
@@ -98,7 +114,7 @@ int cmd_snapshot(int argc, char **argv)
 			   "DIR. The VM is paused meanwhile and goes on after that, unless it\n"
 			   "was paused before. DIR appears only once all of it is on stable\n"
 			   "storage.",
-		.examples = "  kelvin snapshot web /var/snap/web\n"
+		.examples = "  kelvin snapshot web /var/tmp/web\n"
 			    "  kelvin snapshot --stop web snap && kelvin restore snap\n",
 		.opts = opts,
 		.opt_count = ARRAY_SIZE(opts),

@@ -27,14 +27,21 @@ static u64 now_ns(void)
 	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
 }
 
+/* A line that is drawn over and over; a check that is over in no time never shows it. */
+struct progress {
+	u64 shown_ns;
+	bool shown;
+};
+
 static void show_progress(void *ctx, u64 done, u64 total)
 {
-	u64 *shown_ns = ctx, now = now_ns();
+	struct progress *progress = ctx;
+	u64 now = now_ns();
 	char a[32], b[32];
 
-	if (now - *shown_ns < SHOW_EVERY_NS && done < total)
+	if (now - progress->shown_ns < SHOW_EVERY_NS)
 		return;
-	*shown_ns = now;
+	*progress = (struct progress){now, true};
 	fprintf(stderr, "\r%3u%% of %s, %s checked \033[K",
 		total ? (unsigned)((double)done * 100 / (double)total) : 100,
 		show_size(total, a, sizeof(a)), show_size(done, b, sizeof(b)));
@@ -57,14 +64,14 @@ static int check_section(const struct snap_section *s, struct err *e)
 static int check_all(const struct snap *s, struct err *e)
 {
 	bool tty = isatty(STDERR_FILENO);
-	u64 shown_ns = now_ns();
+	struct progress progress = {.shown_ns = now_ns()};
 	int r = 0;
 
 	for (unsigned i = 0; i < snap_section_count(s) && !r; i++)
 		r = check_section(snap_section_at(s, i), e);
 	if (!r)
-		r = snap_verify(s, tty ? show_progress : NULL, &shown_ns, e);
-	if (tty)
+		r = snap_verify(s, tty ? show_progress : NULL, &progress, e);
+	if (progress.shown)
 		fputs("\r\033[K", stderr);
 	return r;
 }
@@ -93,7 +100,7 @@ int cmd_verify(int argc, char **argv)
 		.summary = "Reads every byte of the snapshot DIR and checks it: the state's\n"
 			   "sections, what they hold, and the checksum of each piece of memory.\n"
 			   "Exits with 1, naming the first bad place, if anything is wrong.",
-		.examples = "  kelvin verify /var/snap/web\n",
+		.examples = "  kelvin verify /var/tmp/web\n",
 		.opts = opts,
 		.opt_count = ARRAY_SIZE(opts),
 	};

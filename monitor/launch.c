@@ -16,6 +16,8 @@
 
 #include "jailer/jailer.h"
 #include "monitor/base/cleanup.h"
+#include "monitor/client.h"
+#include "monitor/show.h"
 #include "monitor/verb.h"
 
 #define START_LIMIT_NS 30000000000u /* for a VM to start, where nobody waits for it to be ready */
@@ -76,8 +78,17 @@ static int be_the_vm(struct launch *l, int notify_fd, bool notify_json)
 	_exit(status);
 }
 
-static int spawn_child(struct launch *l, struct child *c, struct err *e)
+/* The pipes of the VMs before this one are the parent's alone. */
+static void close_pipes(struct child *c, unsigned n)
 {
+	for (unsigned i = 0; i < n; i++)
+		fd_close(&c[i].fd);
+}
+
+/* Starts the VM of the child @all[@k]. */
+static int spawn_child(struct launch *l, struct child *all, unsigned k, struct err *e)
+{
+	struct child *c = &all[k];
 	int fds[2], null_fd;
 
 	if (pipe2(fds, O_CLOEXEC))
@@ -90,6 +101,7 @@ static int spawn_child(struct launch *l, struct child *c, struct err *e)
 	}
 	if (c->pid == 0) {
 		close(fds[0]);
+		close_pipes(all, k);
 		setsid();
 		null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 		if (null_fd >= 0) {
@@ -145,16 +157,20 @@ static bool settled(const struct launch *l, const struct child *c)
 	return c->failed || c->fd < 0 || (l->wait_ready ? c->ready : c->started);
 }
 
+static u64 limit_ns(const struct launch *l)
+{
+	return l->ready_timeout_ns ? l->ready_timeout_ns : START_LIMIT_NS;
+}
+
 /* Hears all children until each is settled or the time is up. */
 static void wait_for_children(const struct launch *l, struct child *c, unsigned n)
 {
 	struct pollfd *pfd = calloc(n, sizeof(*pfd));
-	u64 limit = l->ready_timeout_ns ? l->ready_timeout_ns : START_LIMIT_NS;
-	u64 deadline = since_start_ns() + limit;
+	u64 now = since_start_ns(), limit = limit_ns(l);
+	u64 deadline = limit < UINT64_MAX - now ? now + limit : UINT64_MAX;
 
 	must(pfd);
-	for (;;) {
-		u64 now = since_start_ns();
+	for (;; now = since_start_ns()) {
 		unsigned waiting = 0;
 
 		for (unsigned i = 0; i < n; i++) {
@@ -180,30 +196,70 @@ static void end_child(struct child *c)
 	waitpid(c->pid, NULL, 0);
 }
 
+/* How a VM ended before anybody waited for that: from what it left, or by its exit status. */
+static void explain_end(const struct child *c, struct err *e)
+{
+	char dir[256], path[272];
+	json_auto_t *left = NULL;
+	const char *why;
+	int status = 0;
+
+	waitpid(c->pid, &status, 0);
+	if (vm_path(dir, sizeof(dir), c->id, NULL, NULL) == 0) {
+		snprintf(path, sizeof(path), "%s/exit.json", dir);
+		left = json_load_file(path, 0, NULL);
+	}
+	why = json_string_value(json_object_get(left, "text"));
+	if (why)
+		err_set(e, -ECHILD,
+			"VM \"%s\" ended before it was ready: %s (see %s; kelvin kill %s removes "
+			"it)",
+			c->id, why, dir, c->id);
+	else if (WIFEXITED(status))
+		err_set(e, -ECHILD, "VM \"%s\" ended before it was ready, with status %d", c->id,
+			WEXITSTATUS(status));
+	else
+		err_set(e, -ECHILD, "VM \"%s\" ended before it was ready: killed by signal %d",
+			c->id, WTERMSIG(status));
+}
+
+static bool is_there(const struct launch *l, const struct child *c)
+{
+	return !c->failed && (l->wait_ready ? c->ready : c->started);
+}
+
+static int report_failure(const struct launch *l, struct child *c)
+{
+	char limit[32];
+	struct err e;
+
+	if (c->failed && l->count > 1) {
+		err_set(&e, -ECHILD, "%s: %s", c->id, c->text);
+	} else if (c->failed) {
+		err_set(&e, -ECHILD, "%s", c->text);
+	} else if (c->fd < 0) {
+		explain_end(c, &e);
+	} else {
+		end_child(c);
+		err_set(&e, -ETIMEDOUT, "VM \"%s\" was not %s within %s, so it was ended", c->id,
+			c->started ? "ready" : "running",
+			show_ns(limit_ns(l), limit, sizeof(limit)));
+	}
+	return fail(&e);
+}
+
 static int report(const struct launch *l, struct child *c)
 {
 	char us[32];
 
-	if (!c->failed && l->wait_ready && !c->ready) {
-		snprintf(c->text, sizeof(c->text), c->fd < 0 ? "the guest ended before it was ready"
-							     : "the guest was not ready in time");
-		if (c->fd >= 0)
-			end_child(c);
-		c->failed = true;
-	}
-	if (c->failed) {
-		if (l->count > 1)
-			fprintf(stderr, "kelvin: %s: %s\n", c->id, c->text);
-		else
-			fprintf(stderr, "kelvin: %s\n", c->text);
-		return 1;
-	}
+	if (!is_there(l, c))
+		return report_failure(l, c);
 	if (l->json) {
 		printf("{\"id\": \"%s\", \"pid\": %d", c->id, c->pid);
-		if (c->ready)
+		if (l->wait_ready)
 			printf(", \"ready_us\": %llu", (unsigned long long)(c->ready_ns / 1000));
 		printf("}\n");
-	} else if (c->ready) {
+	} else if (l->wait_ready) {
 		printf("%s  ready in %s\n", c->id, show_ns(c->ready_ns, us, sizeof(us)));
 	} else {
 		printf("%s\n", c->id);
@@ -218,7 +274,7 @@ static int by_time(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static void summary(const struct child *c, unsigned n, u64 begun_ns)
+static void summary(const struct child *c, unsigned n)
 {
 	u64 *ns = calloc(n, sizeof(*ns));
 	char a[32], b[32], d[32];
@@ -231,9 +287,9 @@ static void summary(const struct child *c, unsigned n, u64 begun_ns)
 	if (k) {
 		qsort(ns, k, sizeof(*ns), by_time);
 		fprintf(stderr, "%u of %u ready: first %s, median %s, all %s\n", k, n,
-			show_ns(ns[0] - begun_ns, a, sizeof(a)),
-			show_ns(ns[k / 2] - begun_ns, b, sizeof(b)),
-			show_ns(ns[k - 1] - begun_ns, d, sizeof(d)));
+			show_ns(ns[0], a, sizeof(a)),
+			show_ns(ns[k / 2], b, sizeof(b)),
+			show_ns(ns[k - 1], d, sizeof(d)));
 	}
 	free(ns);
 }
@@ -241,7 +297,6 @@ static void summary(const struct child *c, unsigned n, u64 begun_ns)
 static int launch_detached(struct launch *l)
 {
 	struct child *c = calloc(l->count, sizeof(*c));
-	u64 begun_ns = since_start_ns();
 	unsigned made = 0;
 	struct err e;
 	int status = 0;
@@ -253,7 +308,7 @@ static int launch_detached(struct launch *l)
 		else
 			snprintf(c[made].id, sizeof(c[made].id), "%.*s-%u", (int)VM_ID_MAX - 11,
 				l->spec.id, made);
-		if (spawn_child(l, &c[made], &e)) {
+		if (spawn_child(l, c, made, &e)) {
 			status = fail(&e);
 			break;
 		}
@@ -261,8 +316,9 @@ static int launch_detached(struct launch *l)
 	wait_for_children(l, c, made);
 	for (unsigned i = 0; i < made; i++)
 		status |= report(l, &c[i]);
+	status |= show_end();
 	if (l->count > 1 && l->wait_ready && !l->json)
-		summary(c, made, begun_ns);
+		summary(c, made);
 	free(c);
 	return status;
 }

@@ -102,8 +102,12 @@ void life_parked(struct machine *m)
 	log_line("paused");
 	memcpy(w, m->pause_waiter, sizeof(w));
 	m->pause_waiters = 0;
-	for (unsigned i = 0; i < n; i++)
-		answer(w[i].done, w[i].ctx, 0, NULL);
+	for (unsigned i = 0; i < n; i++) {
+		if (m->life == LIFE_RUNNING) /* an earlier one let it go on already */
+			machine_pause(m, w[i].done, w[i].ctx);
+		else
+			answer(w[i].done, w[i].ctx, 0, NULL);
+	}
 }
 
 void machine_resume(struct machine *m, machine_done done, void *ctx)

@@ -233,11 +233,44 @@ static int presize_fd_table(struct err *e)
 	return 0; /* with stdin closed the table just grows later */
 }
 
-/* Signals arrive as bytes to read: no handler, so no lock a handler could wait for. */
+static struct machine *the_machine; /* for the handler */
+
+/*
+ * RAM that is mapped from a file can fail to be read: the file was cut, or its disk has died. The
+ * code that met it cannot go on, so the process ends here, in order. Only system calls that take
+ * no locks are made.
+ */
+static void on_bus_error(int sig)
+{
+	static const char text[] = "a page of RAM cannot be read: the snapshot's memory file was "
+				   "cut, or its disk failed";
+	static u32 begun;
+	struct machine *m = the_machine;
+	char json[512];
+
+	if (__atomic_exchange_n(&begun, 1, __ATOMIC_SEQ_CST))
+		pause(); /* another thread is at it */
+	log_line("ended: %s", text);
+	snprintf(json, sizeof(json),
+		"{\"event\": \"exit\", \"id\": \"%s\", \"reason\": \"bus-error\", "
+		"\"status\": %d, \"text\": \"%s\"}",
+		m->spec->id, 128 + sig, text);
+	vmdir_remove(&m->dir, m->spec->detach && m->life != LIFE_NEW, json);
+	dprintf(STDERR_FILENO, "kelvin: %s: %s\n", m->spec->id, text);
+	_exit(128 + sig);
+}
+
+/*
+ * Signals that ask for something arrive as bytes to read: no handler, so no lock a handler could
+ * wait for.
+ */
 static int take_signals(struct machine *m, struct err *e)
 {
+	struct sigaction bus = {.sa_handler = on_bus_error};
 	sigset_t set;
 
+	the_machine = m;
+	sigaction(SIGBUS, &bus, NULL);
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
@@ -561,6 +594,7 @@ int machine_finish(struct machine *m)
 	json_decref(event);
 	if (m->serial)
 		serial_drain(m->serial);
+	log_to(-1);
 	/* The name is free and the answer out before the slow part: the kernel does it at exit. */
 	vmdir_remove(&m->dir, m->spec->detach && failed, json);
 	for (int i = 0; i < 20 && m->api && api_busy(m->api); i++)
@@ -580,8 +614,8 @@ void machine_destroy(struct machine **mp)
 
 	if (!m)
 		return;
-	vmdir_remove(&m->dir, false, NULL);
 	log_to(-1);
+	vmdir_remove(&m->dir, false, NULL);
 	vm_destroy(&m->vm);
 	api_destroy(&m->api);
 	ring_destroy(&m->ring);

@@ -80,6 +80,8 @@ struct vmdir {
 	int vsock_fd; /* listening; handed to the device */
 	int log_fd;
 	char vsock_path[SOCK_PATH_MAX]; /* where vsock.sock points, if it is a link; else empty */
+	dev_t vsock_dev;                /* what we made there */
+	ino_t vsock_ino;
 };
 
 struct waiter {

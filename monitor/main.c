@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* main.c - find the verb and run it. The verbs are in cmd_<verb>.c, their table in verb.h. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <unistd.h>
 
 #include "monitor/machine_int.h"
+#include "monitor/show.h"
 #include "monitor/verb.h"
 
 static const struct {
@@ -23,14 +26,31 @@ static void overview(FILE *out)
 		KELVIN_VERSION);
 	for (unsigned i = 0; i < ARRAY_SIZE(verbs); i++)
 		fprintf(out, "  %-10s %s\n", verbs[i].name, verbs[i].text);
-	fprintf(out, "\nkelvin VERB --help tells more about each, with examples.\n");
+	fprintf(out, "\nkelvin VERB --help tells more about each, with examples.\n"
+		     "Running VMs are kept in $KELVIN_RUN_DIR; unless it is set, in /run/kelvin\n"
+		     "(for users other than root in $XDG_RUNTIME_DIR/kelvin).\n");
+}
+
+/*
+ * Who starts us with stdin, stdout or stderr closed must not get our words, or the guest's, into
+ * whatever we open next.
+ */
+static bool open_standard(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+			return false;
+	return true;
 }
 
 int main(int argc, char **argv)
 {
+	static char help[] = "--help";
 	u32 seed;
 
 	since_start_ns(); /* the clock of all timelines begins here */
+	if (!open_standard())
+		return 1; /* and nowhere to say so */
 	/* Hash seed for JSON objects: the kernel's gift to every process, so no file is read. */
 	memcpy(&seed, (const void *)getauxval(AT_RANDOM), sizeof(seed));
 	json_object_seed(seed | 1);
@@ -38,9 +58,13 @@ int main(int argc, char **argv)
 		overview(stderr);
 		return 2;
 	}
-	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
+	if (strcmp(argv[1], "help") == 0 && argc > 2 && argv[2][0] != '-') {
+		/* "help VERB" is "VERB --help". */
+		argv[1] = argv[2];
+		argv[2] = help;
+	} else if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
 		overview(stdout);
-		return 0;
+		return show_end();
 	}
 	if (strcmp(argv[1], "--version") == 0)
 		argv[1] += 2;

@@ -18,7 +18,7 @@
 
 #define OPTS_MAX    40u
 #define HELP_ID     0x7fff /* above every verb's ids, which are below every letter */
-#define COLUMN_MAX  32     /* a wider option gets a line of its own */
+#define COLUMN_MAX  26     /* a wider option gets a line of its own */
 
 /* getopt keeps its state in globals, so one table at a time is all there can be. */
 static struct option longopts[OPTS_MAX + 2];
@@ -67,9 +67,15 @@ static void print_option(const struct opt_spec *s, int column)
 	int len = option_text(s, text, sizeof(text));
 
 	if (len > column)
-		printf("%s\n%*s  %s\n", text, column, "", s->help);
+		printf("%s\n%*s  ", text, column, "");
 	else
-		printf("%-*s  %s\n", column, text, s->help);
+		printf("%-*s  ", column, text);
+	for (const char *p = s->help; *p; p++) {
+		putchar(*p);
+		if (*p == '\n')
+			printf("%*s  ", column, "");
+	}
+	putchar('\n');
 }
 
 _Noreturn static void show_help(const struct opt_parser *p)
@@ -94,6 +100,15 @@ _Noreturn static void show_help(const struct opt_parser *p)
 
 /* ---- parsing ---- */
 
+/* Names come from anywhere: bytes that a terminal acts on, or that end a line, become '?'. */
+static void make_one_line(char *text)
+{
+	for (char *p = text; *p; p++)
+		if ((unsigned char)*p < ' ' || *p == 0x7f ||
+			(p > text && p[-1] == '\xc2' && (unsigned char)*p < 0xa0))
+			*p = '?';
+}
+
 int usage_error(const struct opt_parser *p, const char *fmt, ...)
 {
 	char text[512];
@@ -102,13 +117,17 @@ int usage_error(const struct opt_parser *p, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	make_one_line(text);
 	fprintf(stderr, "kelvin %s: %s (see kelvin %s --help)\n", p->verb, text, p->verb);
 	return 2;
 }
 
 int fail(const struct err *e)
 {
-	fprintf(stderr, "kelvin: %s\n", e->msg);
+	struct err shown = *e;
+
+	make_one_line(shown.msg);
+	fprintf(stderr, "kelvin: %s\n", shown.msg);
 	return 1;
 }
 

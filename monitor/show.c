@@ -48,13 +48,15 @@ void show_text(const char *text, int indent)
 	}
 }
 
-static void show_name(const char *name)
+/* The left column, as wide as it must be for a value to follow. */
+static void show_name(const char *name, bool value)
 {
 	int width = 0;
 
 	for (; *name; name++, width++)
 		putchar(*name >= 0x20 && *name < 0x7f ? *name : '?');
-	printf("%*s ", width < SHOW_NAME_WIDTH ? SHOW_NAME_WIDTH - width : 0, "");
+	if (value)
+		printf("%*s ", width < SHOW_NAME_WIDTH ? SHOW_NAME_WIDTH - width : 0, "");
 }
 
 void show_line(const char *name, const char *fmt, ...)
@@ -65,7 +67,7 @@ void show_line(const char *name, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	show_name(name);
+	show_name(name, text[0] != 0);
 	show_text(text, SHOW_NAME_WIDTH + 1);
 	putchar('\n');
 }

@@ -36,7 +36,7 @@ VERBS(X)
 struct opt_spec {
 	const char *name; /* long name, without "--" */
 	const char *arg;  /* what --help calls its argument; NULL: takes none; "[X]": optional */
-	const char *help; /* one line */
+	const char *help; /* of 50 columns; \n begins another */
 	int id;           /* what opt_next() returns; > 0 */
 };
 

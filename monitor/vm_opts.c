@@ -8,6 +8,13 @@
 
 #define READY_TIMEOUT_NS 10000000000u
 
+bool is_utf8(const char *text)
+{
+	json_auto_t *j = json_string(text);
+
+	return j;
+}
+
 /* cid=N,path=SOCK,wait=T in any order. */
 static int vsock_opt(const struct opt_parser *p, struct launch *l, const char *arg)
 {
@@ -21,10 +28,14 @@ static int vsock_opt(const struct opt_parser *p, struct launch *l, const char *a
 
 		if (strncmp(word, "cid=", 4) == 0) {
 			r = parse_uint(word + 4, 3, UINT32_MAX - 1, &v, &e);
+			if (r)
+				err_wrap(&e, "cid");
 			l->spec.vsock_cid = (u32)v;
 		} else if (strncmp(word, "wait=", 5) == 0) {
 			r = parse_time(word + 5, &v, &e);
-			if (!r && v / 1000000 > 3600000)
+			if (r)
+				err_wrap(&e, "wait");
+			else if (v / 1000000 > 3600000)
 				r = err_set(&e, -1, "wait is at most one hour");
 			l->spec.vsock_wait_ms = (u32)(v / 1000000);
 		} else if (strncmp(word, "path=", 5) == 0) {
@@ -34,6 +45,8 @@ static int vsock_opt(const struct opt_parser *p, struct launch *l, const char *a
 					sizeof(l->spec.vsock_path) - 1);
 			else if (word[5] != '/')
 				r = err_set(&e, -1, "path must be absolute");
+			else if (!is_utf8(word + 5))
+				r = err_set(&e, -1, "path is not valid UTF-8");
 			else
 				snprintf(l->spec.vsock_path, sizeof(l->spec.vsock_path), "%s",
 					word + 5);

@@ -14,16 +14,20 @@ enum { OPT_ID = 1, OPT_VSOCK, OPT_HINT, OPT_DETACH, OPT_WAIT_READY, OPT_TIMEOUT,
 #define VM_OPTS                                                                                    \
 	{"id", "ID", "name of the VM (default: made up)", OPT_ID},                                 \
 	{"vsock", "cid=N,path=SOCK,wait=T",                                                        \
-		"vsock: guest CID, host socket, how long a CONNECT waits (3, in the VM's "         \
-		"directory, 1s)",                                                                  \
+		"guest CID (3), absolute path of the host socket\n"                                \
+		"(vsock.sock in the VM's directory), how long a\n"                                 \
+		"CONNECT waits for a listener (1s)",                                               \
 		OPT_VSOCK},                                                                        \
-	{"hint", "KEY=VALUE", "text for the guest's identity page; may be repeated", OPT_HINT},    \
+	{"hint", "KEY=VALUE", "text for the guest's identity page, repeatable", OPT_HINT},         \
 	{"detach", NULL, "run in the background; print the id and return", OPT_DETACH},            \
-	{"wait-ready", "[T]", "with --detach: return once the guest is ready (T: 10s)",            \
+	{"wait-ready", "[T]", "with --detach: return once it is ready (T: 10s)",            \
 		OPT_WAIT_READY},                                                                   \
 	{"timeout", "T", "end the VM after this time (exit status 192)", OPT_TIMEOUT},             \
-	{"log", "FILE", "write the VM's log there", OPT_LOG},                                      \
-	{"json", NULL, "facts and events as JSON, one object a line, on stdout", OPT_JSON}
+	{"log", "FILE", "append the VM's log there", OPT_LOG},                                     \
+	{"json", NULL, "facts and events as JSON, one object a line", OPT_JSON}
+
+/* Whether the API, which speaks JSON, can tell @text. */
+bool is_utf8(const char *text);
 
 /* Takes one common option into @l. Returns 0, or 2 after it printed what is wrong. */
 int vm_opt(const struct opt_parser *p, struct launch *l, int id, const char *arg);

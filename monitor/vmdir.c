@@ -20,12 +20,20 @@
 
 #include "monitor/base/cleanup.h"
 #include "monitor/machine_int.h"
+#include "monitor/vmfind.h"
 #include "virtio/vsock.h"
+
+#define TAKE_TRIES 8u /* while a VM of the same name goes away under our hands */
 
 static const char *const entries[] = {"api.sock", "vsock.sock", "log", "exit.json", "console",
 	"pid"};
 
-/* Opens and locks the pid file. -EBUSY where another monitor holds it. */
+static int just_ending(const char *id, struct err *e)
+{
+	return err_set(e, -EAGAIN, "a VM called \"%s\" is just ending: try again", id);
+}
+
+/* Opens and locks the pid file. -EBUSY where another monitor holds it, -EAGAIN where it vanished. */
 static int lock_pid(struct vmdir *d, const char *id, struct err *e)
 {
 	struct stat st;
@@ -33,6 +41,8 @@ static int lock_pid(struct vmdir *d, const char *id, struct err *e)
 	int n;
 
 	d->pid_fd = openat(d->dir_fd, "pid", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (d->pid_fd < 0 && errno == ENOENT)
+		return just_ending(id, e);
 	if (d->pid_fd < 0)
 		return err_sys(e, errno, "cannot make %s/pid", d->path);
 	if (flock(d->pid_fd, LOCK_EX | LOCK_NB)) {
@@ -42,11 +52,15 @@ static int lock_pid(struct vmdir *d, const char *id, struct err *e)
 	}
 	if (fstat(d->pid_fd, &st) || st.st_nlink == 0) {
 		fd_close(&d->pid_fd);
-		return err_set(e, -EBUSY, "a VM called \"%s\" is just ending: try again", id);
+		return just_ending(id, e);
 	}
 	n = snprintf(text, sizeof(text), "%d\n", getpid());
-	if (ftruncate(d->pid_fd, 0) || pwrite(d->pid_fd, text, (size_t)n, 0) != n)
-		return err_sys(e, errno, "cannot write %s/pid", d->path);
+	if (ftruncate(d->pid_fd, 0) || pwrite(d->pid_fd, text, (size_t)n, 0) != n) {
+		n = err_sys(e, errno, "cannot write %s/pid", d->path);
+		unlinkat(d->dir_fd, "pid", 0);
+		fd_close(&d->pid_fd);
+		return n;
+	}
 	return 0;
 }
 
@@ -73,6 +87,7 @@ static int listen_api(struct vmdir *d, const char *id, struct err *e)
 static int listen_vsock(struct vmdir *d, const struct machine_spec *spec, struct err *e)
 {
 	char path[SOCK_PATH_MAX];
+	struct stat st;
 	int r = vm_path(path, sizeof(path), spec->id, "vsock.sock", e);
 
 	if (r)
@@ -82,7 +97,11 @@ static int listen_vsock(struct vmdir *d, const struct machine_spec *spec, struct
 	r = vsock_listen(&d->vsock_fd, spec->vsock_path, e);
 	if (r)
 		return r;
+	if (lstat(spec->vsock_path, &st))
+		return err_sys(e, errno, "cannot find %s again", spec->vsock_path);
 	memcpy(d->vsock_path, spec->vsock_path, sizeof(d->vsock_path));
+	d->vsock_dev = st.st_dev;
+	d->vsock_ino = st.st_ino;
 	if (symlink(spec->vsock_path, path))
 		return err_sys(e, errno, "cannot make %s", path);
 	return 0;
@@ -164,6 +183,33 @@ static int make_dir(const char *path, bool *ret_fresh, struct err *e)
 	return err_sys(e, errno, "cannot make %s", path);
 }
 
+/* The directory, made and locked. -EAGAIN where it vanished meanwhile, with the VM that had it. */
+static int take_dir(struct vmdir *d, const char *id, bool *ret_fresh, struct err *e)
+{
+	int r = make_dir(d->path, ret_fresh, e);
+
+	if (r)
+		return r;
+	d->dir_fd = open(d->path, O_DIRECTORY | O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (d->dir_fd >= 0)
+		r = lock_pid(d, id, e);
+	else
+		r = errno == ENOENT ? just_ending(id, e)
+				    : err_sys(e, errno, "cannot open %s", d->path);
+	if (r) {
+		fd_close(&d->dir_fd);
+		rmdir(d->path); /* it is in use, or empty and of no use to anybody */
+	}
+	return r;
+}
+
+static void remove_leftovers(struct vmdir *d)
+{
+	vm_remove_linked_socket(d->dir_fd);
+	for (unsigned i = 0; i + 1 < ARRAY_SIZE(entries); i++)
+		unlinkat(d->dir_fd, entries[i], 0);
+}
+
 int vmdir_create(struct vmdir *d, const struct machine_spec *spec, struct err *e)
 {
 	bool fresh = false;
@@ -172,20 +218,17 @@ int vmdir_create(struct vmdir *d, const struct machine_spec *spec, struct err *e
 	*d = (struct vmdir){.dir_fd = -1, .pid_fd = -1, .api_fd = -1, .vsock_fd = -1,
 		.log_fd = -1};
 	r = vm_path(d->path, sizeof(d->path), spec->id, NULL, e);
-	if (!r)
-		r = make_dir(d->path, &fresh, e);
 	if (r)
 		return r;
-	d->dir_fd = open(d->path, O_DIRECTORY | O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (d->dir_fd < 0)
-		return err_sys(e, errno, "cannot open %s", d->path);
-	r = lock_pid(d, spec->id, e);
-	if (r) {
-		fd_close(&d->dir_fd); /* somebody else's: leave it alone */
-		return r;
+	for (unsigned i = 0; i < TAKE_TRIES; i++) {
+		r = take_dir(d, spec->id, &fresh, e);
+		if (r != -EAGAIN)
+			break;
 	}
-	for (unsigned i = 0; !fresh && i + 1 < ARRAY_SIZE(entries); i++)
-		unlinkat(d->dir_fd, entries[i], 0); /* leftovers of a dead VM of this name */
+	if (r)
+		return r;
+	if (!fresh)
+		remove_leftovers(d); /* of a dead VM of this name */
 	r = listen_vsock(d, spec, e);
 	if (r)
 		vmdir_remove(d, false, NULL);
@@ -200,8 +243,20 @@ static void write_exit_report(struct vmdir *d, const char *json)
 		return; /* the log says it too */
 }
 
+/* Somebody may have removed our socket and made one of his own there. */
+static void remove_vsock(struct vmdir *d)
+{
+	struct stat st;
+
+	if (d->vsock_path[0] && lstat(d->vsock_path, &st) == 0 && st.st_dev == d->vsock_dev &&
+		st.st_ino == d->vsock_ino)
+		unlink(d->vsock_path);
+	d->vsock_path[0] = 0;
+}
+
 void vmdir_remove(struct vmdir *d, bool keep_log, const char *exit_json)
 {
+	remove_vsock(d); /* while we have the id: the next VM may want the same path */
 	if (d->dir_fd >= 0) {
 		if (keep_log && exit_json)
 			write_exit_report(d, exit_json);
@@ -215,8 +270,6 @@ void vmdir_remove(struct vmdir *d, bool keep_log, const char *exit_json)
 		if (!keep_log)
 			rmdir(d->path);
 	}
-	if (d->vsock_path[0])
-		unlink(d->vsock_path);
 	fd_close(&d->api_fd);
 	fd_close(&d->vsock_fd);
 	fd_close(&d->log_fd);

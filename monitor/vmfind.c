@@ -22,6 +22,7 @@
 #include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -253,24 +254,31 @@ int vm_kill_process(const char *id, struct err *e)
 	return 0;
 }
 
-/* vsock.sock may be a link to a socket the operator wanted elsewhere: that goes, too. */
-static void remove_linked_socket(int dir)
+/* Whether @sa is a socket that nobody listens on any more. */
+static bool is_dead_socket(const struct sockaddr_un *sa)
 {
-	char target[DIR_CAP];
+	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct stat st;
-	ssize_t n = readlinkat(dir, "vsock.sock", target, sizeof(target) - 1);
 
-	if (n <= 0)
-		return;
-	target[n] = 0;
-	if (target[0] == '/' && lstat(target, &st) == 0 && S_ISSOCK(st.st_mode))
-		unlink(target);
+	return fd >= 0 && lstat(sa->sun_path, &st) == 0 && S_ISSOCK(st.st_mode) &&
+		connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) && errno == ECONNREFUSED;
+}
+
+void vm_remove_linked_socket(int dir_fd)
+{
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	ssize_t n = readlinkat(dir_fd, "vsock.sock", sa.sun_path, sizeof(sa.sun_path));
+
+	if (n > 0 && (size_t)n < sizeof(sa.sun_path) && sa.sun_path[0] == '/' &&
+		is_dead_socket(&sa))
+		unlink(sa.sun_path);
 }
 
 int vm_sweep(const char *id, struct err *e)
 {
 	_cleanup_fd_ int dir = -1, lock = -1;
 	char path[DIR_CAP];
+	struct stat st;
 	int r = vm_path(path, sizeof(path), id, NULL, e);
 
 	if (r)
@@ -281,9 +289,9 @@ int vm_sweep(const char *id, struct err *e)
 	lock = open_pid_file(id, O_RDWR | O_CREAT, e);
 	if (lock < 0)
 		return lock;
-	if (flock(lock, LOCK_EX | LOCK_NB))
+	if (flock(lock, LOCK_EX | LOCK_NB) || fstat(lock, &st) || st.st_nlink == 0)
 		return err_set(e, -EBUSY, "VM \"%s\" is in use again", id);
-	remove_linked_socket(dir);
+	vm_remove_linked_socket(dir);
 	for (size_t i = 0; i < ARRAY_SIZE(entries); i++)
 		unlinkat(dir, entries[i], 0);
 	if (rmdir(path))

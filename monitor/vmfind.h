@@ -41,4 +41,8 @@ int vm_kill_process(const char *id, struct err *e);
 /* Removes what a dead or ended VM left. -EBUSY if a monitor holds it. */
 int vm_sweep(const char *id, struct err *e);
 
+/* Where vsock.sock in the directory open at @dir_fd is a link to a socket that nobody listens on
+ * any more, removes that socket. */
+void vm_remove_linked_socket(int dir_fd);
+
 #endif

@@ -74,8 +74,9 @@ static const struct {
 	{0x6, 0, CPUID_EDX, ~0u},
 	/* SGX, RDT monitoring, MPX, RDT allocation, processor trace. */
 	{0x7, 0, CPUID_EBX, BIT(2) | BIT(12) | BIT(14) | BIT(15) | BIT(25)},
-	/* OSPKE (as OSXSAVE), WAITPKG, TME, key locker, SGX launch control. */
-	{0x7, 0, CPUID_ECX, BIT(4) | BIT(5) | BIT(13) | BIT(23) | BIT(30)},
+	/* OSPKE (as OSXSAVE), WAITPKG, shadow stacks (their pointer is no MSR, and so not saved),
+	 * TME, key locker, SGX launch control. */
+	{0x7, 0, CPUID_ECX, BIT(4) | BIT(5) | BIT(7) | BIT(13) | BIT(23) | BIT(30)},
 	/* PCONFIG, LBR, AMX. */
 	{0x7, 0, CPUID_EDX, BIT(18) | BIT(19) | BIT(22) | BIT(24) | BIT(25)},
 	{0x7, 1, CPUID_EAX, BIT(21) | BIT(22)}, /* AMX-FP16, HRESET */

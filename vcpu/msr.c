@@ -6,8 +6,9 @@
  * belongs to a feature our CPUID policy hides cannot be read and is left out.
  *
  * Loaded is only what KVM lists here, so that a file can never reach a register KVM did not mean
- * to be set. A register that KVM lists but refuses to set stops the load with its number, unless
- * the fresh vCPU holds that value already or it is in the table `refusable`.
+ * to be set. A register that KVM does not list (and that is not 0), or refuses to set (and that the
+ * fresh vCPU does not hold already), stops the load with its number, unless it is in the table
+ * `refusable`.
  */
 #include "vcpu/vcpu_int.h"
 
@@ -18,7 +19,18 @@
 static const u32 refusable[] = {
 	/* IA32_FEATURE_CONTROL: locks VMX and SGX, which no guest of ours has; PVM refuses it. */
 	0x3a,
+	/* IA32_PERF_CAPABILITIES: of a PMU that no guest of ours has, but that some KVMs read out
+	 * all the same, each what its host offers. */
+	0x345,
 };
+
+static bool is_refusable(u32 index)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(refusable); i++)
+		if (refusable[i] == index)
+			return true;
+	return false;
+}
 
 int msr_list_get(int kvm_fd, struct msr_list *ret, struct err *e)
 {
@@ -77,9 +89,9 @@ int msr_read_all(int vcpu_fd, const struct msr_list *list, struct msr_table *ret
 	return 0;
 }
 
-int msr_check(const struct msr_table *t, const struct msr_list *list, struct err *e)
+int msr_check(struct msr_table *t, const struct msr_list *list, struct err *e)
 {
-	u32 at = 0;
+	u32 at = 0, kept = 0;
 
 	for (u32 i = 0; i < t->head.nmsrs; i++) {
 		const struct kvm_msr_entry *m = &t->entry[i];
@@ -90,10 +102,13 @@ int msr_check(const struct msr_table *t, const struct msr_list *list, struct err
 			at = at + 1 < list->count ? at + 1 : 0;
 			tried++;
 		}
-		if (tried == list->count && m->data)
+		if (tried < list->count)
+			t->entry[kept++] = *m;
+		else if (m->data && !is_refusable(m->index))
 			return err_set(e, -ENOTSUP, "the saved CPU has register 0x%x = 0x%llx, "
 				"which KVM on this host does not have", m->index, m->data);
 	}
+	t->head.nmsrs = kept;
 	return 0;
 }
 
@@ -105,9 +120,8 @@ static bool may_refuse(int vcpu_fd, const struct kvm_msr_entry *m)
 		struct kvm_msr_entry entry;
 	} now = {.head = {.nmsrs = 1}, .entry = {.index = m->index}};
 
-	for (unsigned i = 0; i < ARRAY_SIZE(refusable); i++)
-		if (refusable[i] == m->index)
-			return true;
+	if (is_refusable(m->index))
+		return true;
 	if (!m->data)
 		return kvm_call(vcpu_fd, KVM_GET_MSRS, &now) != 1 || !now.entry.data;
 	return kvm_call(vcpu_fd, KVM_GET_MSRS, &now) == 1 && now.entry.data == m->data;

@@ -49,8 +49,10 @@ void vcpu_wait(struct vcpu *v, u64 ns)
 {
 	struct vm *vm = v->vm;
 	struct timespec ts = {.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
+	u32 timed = ns != UINT64_MAX;
 	u32 seq;
 
+	__atomic_fetch_add(&vm->timed_waiters, timed, __ATOMIC_SEQ_CST);
 	__atomic_fetch_add(&vm->waiters, 1, __ATOMIC_SEQ_CST);
 	seq = __atomic_load_n(&vm->wake_seq, __ATOMIC_SEQ_CST);
 	if (seq == v->wake_seen && ns && vcpu_undisturbed(v)) {
@@ -59,6 +61,7 @@ void vcpu_wait(struct vcpu *v, u64 ns)
 	}
 	v->wake_seen = seq;
 	__atomic_fetch_sub(&vm->waiters, 1, __ATOMIC_SEQ_CST);
+	__atomic_fetch_sub(&vm->timed_waiters, timed, __ATOMIC_SEQ_CST);
 }
 
 /* ---- CPU time ---- */
@@ -194,7 +197,8 @@ enum vm_probe vm_probe_halt(struct vm *vm)
 			busy = true;
 		}
 	}
-	if (busy || (vm->probed && vm->probe_timer)) {
+	if (busy || (vm->probed && vm->probe_timer) ||
+		__atomic_load_n(&vm->timed_waiters, __ATOMIC_SEQ_CST)) {
 		vm->probed = false;
 		r = VM_PROBE_BUSY;
 		goto out;
@@ -211,6 +215,8 @@ enum vm_probe vm_probe_halt(struct vm *vm)
 		__atomic_store_n(&vm->vcpu[i].probe, 1, __ATOMIC_SEQ_CST);
 		kick(&vm->vcpu[i]);
 	}
+	/* One that was just about to sleep, and not yet in the call that the kick interrupts. */
+	wake_waiters(vm);
 out:
 	pthread_mutex_unlock(&vm->lock);
 	return r;

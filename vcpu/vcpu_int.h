@@ -55,6 +55,7 @@ void cpuid_describe(struct cpuid_table *t, char *out, size_t cap);
 #define MSR_MAX          512u
 #define MSR_TSC          0x10u
 #define MSR_TSC_DEADLINE 0x6e0u
+#define MSR_MISC_ENABLE  0x1a0u
 #define MSR_MTRR_DEFTYPE 0x2ffu
 #define MSR_KVM_CLOCK    0x4b564d01u
 
@@ -79,8 +80,11 @@ struct msr_table {
 int msr_list_get(int kvm_fd, struct msr_list *ret, struct err *e);
 /* Reads all of @list that this vCPU has; the TSC deadline comes last. */
 int msr_read_all(int vcpu_fd, const struct msr_list *list, struct msr_table *ret, struct err *e);
-/* Whether @list has every register of @t that is not 0. */
-int msr_check(const struct msr_table *t, const struct msr_list *list, struct err *e);
+/*
+ * Takes what @list does not have out of @t; refuses, with its number, a register whose value would
+ * so be lost.
+ */
+int msr_check(struct msr_table *t, const struct msr_list *list, struct err *e);
 /* Sets them in order. Uses @t up. */
 int msr_write_all(int vcpu_fd, struct msr_table *t, struct err *e);
 struct kvm_msr_entry *msr_find(struct msr_table *t, u32 index);
@@ -204,6 +208,7 @@ struct vm {
 	/* Atomic: what vcpu_wait() sleeps on. */
 	u32 wake_seq;
 	u32 waiters;
+	u32 timed_waiters; /* those of them that wake up by themselves */
 
 	struct vcpu vcpu[];
 };

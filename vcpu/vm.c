@@ -23,6 +23,7 @@
 
 #define KVM_PATH          "/dev/kvm"
 #define MTRR_ON_WRITEBACK 0xc06u
+#define MISC_FAST_STRING  0x1801u /* and, as KVM has it, no BTS and no PEBS */
 
 int kvm_call(int fd, unsigned long request, void *arg)
 {
@@ -264,16 +265,18 @@ void vcpu_set_regs(struct vcpu *v, const struct kvm_regs *regs)
 }
 
 /*
- * What firmware would have done: MTRRs on, all memory write-back. Linux does without PAT if it does
- * not find it so, and that is all that is lost should KVM refuse.
+ * What firmware would have done: MTRRs on, all memory write-back; fast string instructions on. Linux
+ * does without PAT, or (on Intel) without ERMS, if it does not find it so, and that is all that is
+ * lost should KVM refuse.
  */
-static void set_mtrr(struct vcpu *v)
+static void set_boot_msrs(struct vcpu *v)
 {
 	struct {
 		struct kvm_msrs head;
-		struct kvm_msr_entry entry;
-	} m = {.head = {.nmsrs = 1},
-		.entry = {.index = MSR_MTRR_DEFTYPE, .data = MTRR_ON_WRITEBACK}};
+		struct kvm_msr_entry entry[2];
+	} m = {.head = {.nmsrs = 2},
+		.entry = {{.index = MSR_MTRR_DEFTYPE, .data = MTRR_ON_WRITEBACK},
+			{.index = MSR_MISC_ENABLE, .data = MISC_FAST_STRING}}};
 
 	(void)kvm_call(v->fd, KVM_SET_MSRS, &m);
 }
@@ -297,7 +300,7 @@ int vm_boot(struct vm *vm, const struct boot_regs *b, struct err *e)
 		r = vcpu_set_cpuid(v, &t, e);
 		if (r)
 			return r;
-		set_mtrr(v);
+		set_boot_msrs(v);
 	}
 	boot_registers(b, &regs, &sregs);
 	if (kvm_call(vm->vcpu[0].fd, KVM_SET_SREGS, &sregs) < 0)

@@ -48,7 +48,6 @@ void ring_connect(struct ring *r, struct ring_op *op, int fd, const struct socka
 	socklen_t len); /* @sa must stay alive until done */
 void ring_read(struct ring *r, struct ring_op *op, int fd, void *buf, unsigned len);
 void ring_write(struct ring *r, struct ring_op *op, int fd, const void *buf, unsigned len);
-void ring_write(struct ring *r, struct ring_op *op, int fd, const void *buf, unsigned len);
 void ring_recv(struct ring *r, struct ring_op *op, int fd, void *buf, size_t len, int flags);
 void ring_send(struct ring *r, struct ring_op *op, int fd, const void *buf, size_t len, int flags);
 /* @msg and what it points to must stay alive until done. */

@@ -23,7 +23,10 @@ def test_every_verb_has_help_with_examples():
         assert 'usage: kelvin ' + v in text and 'kelvin ' + v in text.split('xample')[-1], text
         assert v in overview
         refused(v, '--no-such-option', code=2)
+        assert ok('help', v).out == text, v
+        assert max(map(len, text.splitlines())) <= 80, text
     refused('frobnicate', code=2, says='frobnicate')
+    refused('help', 'frobnicate', code=2, says='frobnicate')
     assert kelvin().code == 2
 
 
@@ -90,6 +93,9 @@ def test_unknown_ids():
         refused(*args, says='nobody')
     refused('run', '--id', '../x', guest('hello'), code=2, says='--id')
     refused('run', '--id', 'a' * 65, guest('hello'), code=2, says='--id')
+    r = refused('run', '--id', 'a\n\x1b[31mb', guest('hello'), code=2, says='a??[31mb')
+    assert len(r.err.splitlines()) == 1, r
+    refused('run', 'no\nfile\x1b[1m\xe9', says='no?file?[1m\xe9')
 
 
 def test_ids_and_sockets_that_are_taken():
@@ -128,7 +134,7 @@ def test_kernels_that_are_none():
         (write('text', b'#!/bin/sh\necho hi\n'), 'text'),
         (write('gz', gzip.compress(elf)), 'gzip'),
         (write('short', elf[:100]), 'short'),
-        (write('cut', elf[:len(elf) // 2]), 'cut'),
+        (write('cut-elf', elf[:len(elf) // 2]), 'cut-elf'),
         (write('arm', bytes(machine)), 'aarch64'),
         ('/dev/null', '/dev/null'),
     ]
@@ -160,6 +166,10 @@ def test_bad_numbers():
     refused('run', code=2)
     refused('restore', code=2)
     refused('restore', '--count', '0', TMP, code=2)
+    refused('run', '--memory', '1M', guest('hello'), says=['--memory 1M', '2M'])
+    refused('run', '--vsock', 'cid=2', guest('hello'), code=2, says='cid')
+    for shared in ('--vsock=path=/tmp/x.sock', '--log=/tmp/x.log'):
+        refused('restore', '--count', '2', shared, TMP, code=2, says='--count')
 
 
 def test_no_kvm_and_no_permission():
@@ -191,10 +201,31 @@ def test_no_kvm_and_no_permission():
 
 def test_wait_ready_gives_up():
     r = refused('run', '--detach', '--wait-ready=300ms', '--id', 'w', guest('fault'), '--',
-                'how=spin', 'ready=no', says='ready')
+                'how=spin', 'ready=no', says=['"w"', 'ready within 300 ms'])
     assert running_ids() == [], r
-    r = refused('run', '--detach', '--wait-ready', '--id', 'w', guest('fault'), '--',
-                'how=triple-fault', 'ready=no', says='ready')
+    refused('run', '--detach', '--wait-ready', '--id', 'w', guest('fault'), '--', 'how=power',
+            'status=3', 'ready=no', says=['"w"', 'before it was ready', 'status 3'])
+    assert running_ids() == []
+    refused('run', '--detach', '--wait-ready', '--id', 'w', guest('fault'), '--',
+            'how=triple-fault', 'ready=no', says=['"w"', 'ready', 'triple', vm_path('w')])
+
+
+def test_what_is_printed_gets_there():
+    """A detached VM says its id and no more; output that is lost is an error."""
+    for i in range(10):
+        assert ok('run', '--detach', '--id', f'o{i}', guest('first'), '--', 'stay').out == f'o{i}\n'
+    with open('/dev/full', 'w') as full:
+        for args in (('--help',), ('ps',), ('version',), ('run', '--detach', guest('echo'))):
+            r = subprocess.run([KELVIN, *args], env=ENV, stdin=subprocess.DEVNULL, stdout=full,
+                               stderr=subprocess.PIPE)
+            assert r.returncode == 1 and b'stdout' in r.stderr, (args, r)
+
+
+def test_connect_without_stdin():
+    start('echo', id='s')
+    r = Result(subprocess.run(['sh', '-c', 'exec "$0" connect s 1024 <&-', KELVIN], env=ENV,
+                              capture_output=True, timeout=20))
+    assert r.code == 0 and not r.out, r
 
 
 def test_api_speaks_firecracker():

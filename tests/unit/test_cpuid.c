@@ -98,6 +98,7 @@ static void test_policy_bits(void **state)
 		{"intel_pt", 7, 0, CPUID_EBX, 25, false},
 		{"ospke", 7, 0, CPUID_ECX, 4, false},
 		{"waitpkg", 7, 0, CPUID_ECX, 5, false},
+		{"shstk", 7, 0, CPUID_ECX, 7, false},
 		{"rdpid", 7, 0, CPUID_ECX, 22, true},
 		{"amx_tile", 7, 0, CPUID_EDX, 24, false},
 		{"spec_ctrl", 7, 0, CPUID_EDX, 26, true},

@@ -76,6 +76,19 @@ static void test_output_arrives(void **state)
 	assert_int_equal(serial_dropped(r->serial), 0);
 }
 
+static void test_s01_end_does_not_wait_for_a_stuck_reader(void **state)
+{
+	struct rig *r = *state;
+	static const char some[61440];
+
+	assert_int_equal(write(r->out[1], some, sizeof(some)), sizeof(some));
+	for (unsigned i = 0; i < 30000; i++)
+		serial_write(r->serial, 0, 'x');
+	alarm(10);
+	serial_drain(r->serial); /* blocked for ever once */
+	alarm(0);
+}
+
 static void test_s01_output_nobody_reads_is_dropped_and_counted(void **state)
 {
 	struct rig *r = *state;
@@ -150,6 +163,9 @@ static void test_state_survives_a_snapshot(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		/* First: the end of another test's ring would interrupt a write that blocks. */
+		cmocka_unit_test_setup_teardown(
+			test_s01_end_does_not_wait_for_a_stuck_reader, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_output_arrives, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_s01_output_nobody_reads_is_dropped_and_counted, setup, teardown),

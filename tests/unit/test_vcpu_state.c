@@ -387,6 +387,28 @@ static void test_boot_registers_pvh(void **state)
 	assert_true(s.tr.type == 0xb && s.tr.limit == 0x67);
 }
 
+static void test_registers_kvm_does_not_list_are_never_set(void **state)
+{
+	static const struct msr_list list = {.count = 3, .index = {0x174, 0x10, 0x6e0}};
+	static struct msr_table t = {.head = {.nmsrs = 5}, .entry = {
+		{.index = 0x10, .data = 7},
+		{.index = 0x1b, .data = 0},        /* not listed, but nothing is lost with it */
+		{.index = 0x345, .data = 0x2000},  /* of a PMU the guest never saw */
+		{.index = 0x174, .data = 0},
+		{.index = 0x6e0, .data = 9}}};
+	struct err e = {0};
+
+	assert_int_equal(msr_check(&t, &list, &e), 0);
+	assert_int_equal(t.head.nmsrs, 3);
+	assert_int_equal(t.entry[0].index, 0x10);
+	assert_int_equal(t.entry[1].index, 0x174);
+	assert_int_equal(t.entry[2].index, 0x6e0);
+	t.entry[1].index = 0x1b;
+	t.entry[1].data = 1;
+	assert_int_equal(msr_check(&t, &list, &e), -ENOTSUP);
+	assert_non_null(strstr(e.msg, "0x1b"));
+}
+
 static void test_register_dump_fits(void **state)
 {
 	struct end_report r;
@@ -417,6 +439,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_h08_vm_state_hostile_fields, fresh, finish),
 		cmocka_unit_test(test_boot_registers_linux64),
 		cmocka_unit_test(test_boot_registers_pvh),
+		cmocka_unit_test(test_registers_kvm_does_not_list_are_never_set),
 		cmocka_unit_test(test_register_dump_fits),
 	};
 

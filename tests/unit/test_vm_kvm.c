@@ -31,6 +31,7 @@
 #define NOTIFY_GPA  0xC0001050ull
 #define COUNT_PORT  0x80u
 #define NEXT_PORT   0x81u
+#define DR6_SINGLE_STEP (1u << 14)
 #define PATIENCE_S  20
 #define PAUSES      10000u
 #define NS_PER_MS   1000000ull
@@ -49,6 +50,11 @@ static const u8 count[] = {0xe5, 0x81, 0xe7, 0x80, 0xeb, 0xfa};
 /* inc eax; store -1 to the wait doorbell; out 0x80, eax; again */
 static const u8 wait_loop[] = {0x40, 0xc7, 0x05, 8, 0, 0, 0xc0, 0xff, 0xff, 0xff, 0xff, 0xe7, 0x80,
 	0xeb, 0xf1};
+/* store 300 ms to the wait doorbell; cli; hlt */
+static const u8 wait_then_halt[] = {0xc7, 0x05, 8, 0, 0, 0xc0, 0, 0xa3, 0xe1, 0x11, 0xfa, 0xf4};
+/* set the trap flag; load from the power doorbell, which takes until somebody pauses */
+static const u8 step_over_load[] = {0xbc, 0, 0xf0, 0x1f, 0, 0x9c, 0x81, 0x0c, 0x24, 0, 1, 0, 0,
+	0x9d, 0xa1, 4, 0, 0, 0xc0, 0xeb, 0xfe};
 /* enable the local APIC; IOAPIC pin 5 = vector 0x41; ready; spin */
 static const u8 take_irq[] = {0xc7, 0x05, 0xf0, 0, 0xe0, 0xfe, 0xff, 1, 0, 0,
 	0xc7, 0x05, 0, 0, 0xc0, 0xfe, 0x1a, 0, 0, 0,
@@ -85,6 +91,10 @@ static void on_mmio(void *ctx, struct vcpu *v, u64 gpa, u8 *data, unsigned len, 
 	if (!write) {
 		assert_int_equal(value, UINT32_MAX);
 		memcpy(data, "\x07\x00\x00\x00", len);
+		if (gpa == POWER_GPA) {
+			__atomic_fetch_add(&w->waits, 1, __ATOMIC_SEQ_CST);
+			vcpu_wait(v, UINT64_MAX);
+		}
 	} else if (gpa == READY_GPA) {
 		__atomic_fetch_add(&w->readies, 1, __ATOMIC_SEQ_CST);
 	} else if (gpa == POWER_GPA) {
@@ -333,6 +343,17 @@ static void test_sleeper_in_vcpu_wait_is_idle(void **state)
 	RUN(&w, 1, wait_loop);
 	await_seen(&w.waits, 1);
 	assert_int_equal(probe(&w), VM_PROBE_IDLE);
+	finish(&w);
+}
+
+static void test_sleeper_with_a_deadline_may_die_later(void **state)
+{
+	struct world w;
+
+	RUN(&w, 1, wait_then_halt);
+	await_seen(&w.waits, 1);
+	probe(&w);
+	expect_end(&w, GUEST_HALTED);
 	finish(&w);
 }
 
@@ -630,6 +651,49 @@ static void test_h13_save_of_a_loaded_guest_is_the_same(void **state)
 	enc_free(&cpu2);
 }
 
+static void test_fast_strings_are_on(void **state)
+{
+	static struct cpu_state s;
+	struct world w;
+	struct enc vm, cpu;
+	struct err e = {0};
+
+	build(&w, 1, spin, sizeof(spin));
+	boot(&w);
+	save(&w, &vm, &cpu);
+	assert_int_equal(cpu_state_decode(&s, cpu.buf, cpu.len, &e), 0);
+	assert_int_equal(msr_find(&s.msrs, MSR_MISC_ENABLE)->data & 1, 1);
+	finish(&w);
+	enc_free(&vm);
+	enc_free(&cpu);
+}
+
+static void test_pending_exception_is_not_lost(void **state)
+{
+	static struct cpu_state s;
+	struct world a, b;
+	struct enc vm, cpu;
+	struct err e = {0};
+
+	RUN(&a, 1, step_over_load);
+	await_seen(&a.waits, 1);
+	pause_guest(&a);
+	save(&a, &vm, &cpu);
+	assert_int_equal(cpu_state_decode(&s, cpu.buf, cpu.len, &e), 0);
+	assert_int_equal(s.events.exception.nr, 1);
+	assert_int_equal(s.debug.dr6 & DR6_SINGLE_STEP, DR6_SINGLE_STEP);
+	build(&b, 1, "", 1);
+	copy_memory(&b, &a);
+	load(&b, &vm, &cpu);
+	finish(&a);
+	start(&b);
+	vm_resume(b.vm);
+	expect_end(&b, GUEST_TRIPLE_FAULT); /* it has no IDT; without the exception it spins */
+	finish(&b);
+	enc_free(&vm);
+	enc_free(&cpu);
+}
+
 static void test_kvm_clock_goes_on(void **state)
 {
 	struct vm_state s, t;
@@ -706,6 +770,7 @@ int main(void)
 		cmocka_unit_test(test_halt_with_interrupts_off_is_the_end),
 		cmocka_unit_test(test_halt_with_interrupts_on_is_idle),
 		cmocka_unit_test(test_sleeper_in_vcpu_wait_is_idle),
+		cmocka_unit_test(test_sleeper_with_a_deadline_may_die_later),
 		cmocka_unit_test(test_spinning_guest_is_busy),
 		cmocka_unit_test(test_c01_pause_a_spinning_guest),
 		cmocka_unit_test(test_c01_pause_a_guest_that_does_io),
@@ -719,6 +784,8 @@ int main(void)
 		cmocka_unit_test(test_interrupt_ends_vcpu_wait),
 		cmocka_unit_test(test_saved_guest_goes_on_elsewhere),
 		cmocka_unit_test(test_h13_save_of_a_loaded_guest_is_the_same),
+		cmocka_unit_test(test_fast_strings_are_on),
+		cmocka_unit_test(test_pending_exception_is_not_lost),
 		cmocka_unit_test(test_kvm_clock_goes_on),
 		cmocka_unit_test(test_h06_unknown_register_is_refused_by_number),
 		cmocka_unit_test(test_bad_vcpu_counts),
