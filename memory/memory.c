@@ -51,6 +51,7 @@ static int new_mem(struct mem **ret, u64 size, enum mem_backing backing, struct 
 	m->size = size;
 	m->backing = backing;
 	m->fd = -1;
+	m->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	*ret = m;
 	return 0;
 }
@@ -120,6 +121,7 @@ void mem_destroy(struct mem **mp)
 	if (m->region_count)
 		munmap(m->region[0].hva, m->size);
 	fd_close(&m->fd);
+	fd_close(&m->pagemap_fd);
 	free(m);
 	*mp = NULL;
 }

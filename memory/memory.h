@@ -42,7 +42,8 @@ struct mem {
 	unsigned region_count;
 	struct mem_region region[MEM_REGIONS];
 	enum mem_backing backing;
-	int fd; /* owned; -1 for MEM_ANON */
+	int fd;         /* owned; -1 for MEM_ANON */
+	int pagemap_fd; /* owned; opened early, because a jailed process has no /proc; or -1 */
 };
 
 /*

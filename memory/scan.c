@@ -8,7 +8,6 @@
  * was swapped out absent.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -28,22 +27,21 @@ static void mark(u8 *bitmap, u64 page)
 
 static int mark_ours(const struct mem *m, u8 *bitmap, struct err *e)
 {
-	_cleanup_fd_ int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	_cleanup_free_ u64 *entry = malloc(PM_ENTRIES * sizeof(*entry));
 	u64 first = (u64)(uintptr_t)m->region[0].hva / MEM_PAGE;
 	u64 pages = m->size / MEM_PAGE;
 
 	if (!entry)
 		return err_sys(e, ENOMEM, "cannot scan guest RAM");
-	if (fd < 0) {
-		/* A process that gave up being dumpable and is not root may not look. */
+	if (m->pagemap_fd < 0) {
+		/* There was no page map to open. */
 		for (u64 i = 0; i < pages; i++)
 			mark(bitmap, i);
 		return 0;
 	}
 	for (u64 at = 0; at < pages;) {
 		u64 n = pages - at < PM_ENTRIES ? pages - at : PM_ENTRIES;
-		ssize_t got = pread(fd, entry, n * 8, (off_t)((first + at) * 8));
+		ssize_t got = pread(m->pagemap_fd, entry, n * 8, (off_t)((first + at) * 8));
 
 		if (got < 0 && errno == EINTR)
 			continue;

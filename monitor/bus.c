@@ -40,7 +40,7 @@ static void ready(struct machine *m)
 		else
 			n = snprintf(line, sizeof(line), "ready\n");
 		if (write(m->notify_fd, line, (size_t)n) != n)
-			log_line("nobody listened when the guest became ready");
+			m->notify_fd = -1; /* nobody waits any more */
 	}
 	machine_post(m, EVENT_READY);
 }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -33,6 +34,22 @@ struct child {
 	u64 ready_ns; /* since our main() */
 };
 
+static volatile sig_atomic_t interrupted; /* the signal that asked us to give up */
+
+static void on_interrupt(int sig)
+{
+	interrupted = sig;
+}
+
+static void on_interrupts(void (*handler)(int))
+{
+	struct sigaction sa = {.sa_handler = handler}; /* no SA_RESTART: poll() is to return */
+
+	sigaction(SIGINT, &sa, NULL);
+	sigaction(SIGTERM, &sa, NULL);
+	sigaction(SIGHUP, &sa, NULL);
+}
+
 void random_id(char *out, size_t cap)
 {
 	u32 r;
@@ -49,8 +66,7 @@ static int be_the_vm(struct launch *l, int notify_fd, bool notify_json)
 	struct err e;
 	int status;
 
-	if (jail_harden(&e) ||
-		machine_create(&m, &l->spec, l->snap, notify_fd, notify_json, &e) ||
+	if (machine_create(&m, &l->spec, l->snap, notify_fd, notify_json, &e) || jail_harden(&e) ||
 		machine_start(m, &e)) {
 		machine_destroy(&m);
 		if (l->detach)
@@ -102,6 +118,7 @@ static int spawn_child(struct launch *l, struct child *all, unsigned k, struct e
 	if (c->pid == 0) {
 		close(fds[0]);
 		close_pipes(all, k);
+		on_interrupts(SIG_DFL);
 		setsid();
 		null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 		if (null_fd >= 0) {
@@ -178,7 +195,7 @@ static void wait_for_children(const struct launch *l, struct child *c, unsigned 
 				.events = POLLIN};
 			waiting += pfd[i].fd >= 0;
 		}
-		if (!waiting || now >= deadline)
+		if (!waiting || now >= deadline || interrupted)
 			break;
 		if (poll(pfd, n, (int)((deadline - now) / 1000000) + 1) < 0 && errno != EINTR)
 			break;
@@ -194,6 +211,18 @@ static void end_child(struct child *c)
 {
 	kill(c->pid, SIGTERM);
 	waitpid(c->pid, NULL, 0);
+}
+
+/* The operator gave up waiting: then none of the VMs is wanted. */
+static int give_up(struct child *c, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		kill(c[i].pid, SIGTERM);
+	for (unsigned i = 0; i < n; i++)
+		waitpid(c[i].pid, NULL, 0);
+	fprintf(stderr, "kelvin: interrupted, so %s ended\n",
+		n == 1 ? "the VM was" : "all VMs of this command were");
+	return 128 + interrupted;
 }
 
 /* How a VM ended before anybody waited for that: from what it left, or by its exit status. */
@@ -294,6 +323,17 @@ static void summary(const struct child *c, unsigned n)
 	free(ns);
 }
 
+/* A pipe for each clone; a limit that cannot be raised shows when a pipe cannot be made. */
+static void raise_fd_limit(void)
+{
+	struct rlimit lim;
+
+	if (getrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur < lim.rlim_max) {
+		lim.rlim_cur = lim.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &lim);
+	}
+}
+
 static int launch_detached(struct launch *l)
 {
 	struct child *c = calloc(l->count, sizeof(*c));
@@ -302,7 +342,9 @@ static int launch_detached(struct launch *l)
 	int status = 0;
 
 	must(c);
-	for (; made < l->count; made++) {
+	on_interrupts(on_interrupt);
+	raise_fd_limit();
+	for (; made < l->count && !interrupted; made++) {
 		if (l->count == 1)
 			snprintf(c[made].id, sizeof(c[made].id), "%s", l->spec.id);
 		else
@@ -314,6 +356,11 @@ static int launch_detached(struct launch *l)
 		}
 	}
 	wait_for_children(l, c, made);
+	if (interrupted) {
+		status = give_up(c, made);
+		free(c);
+		return status;
+	}
 	for (unsigned i = 0; i < made; i++)
 		status |= report(l, &c[i]);
 	status |= show_end();

@@ -33,7 +33,7 @@ static int just_ending(const char *id, struct err *e)
 	return err_set(e, -EAGAIN, "a VM called \"%s\" is just ending: try again", id);
 }
 
-/* Opens and locks the pid file. -EBUSY where another monitor holds it, -EAGAIN where it vanished. */
+/* Opens and locks the pid file. -EBUSY: another monitor holds it. -EAGAIN: it vanished. */
 static int lock_pid(struct vmdir *d, const char *id, struct err *e)
 {
 	struct stat st;

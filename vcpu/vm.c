@@ -22,6 +22,7 @@
 #include "monitor/base/cleanup.h"
 
 #define KVM_PATH          "/dev/kvm"
+#define TSS_GPA           0xfffbd000ul /* three pages for KVM, where no RAM and no device is */
 #define MTRR_ON_WRITEBACK 0xc06u
 #define MISC_FAST_STRING  0x1801u /* and, as KVM has it, no BTS and no PEBS */
 
@@ -129,6 +130,9 @@ static int build(struct vm *vm, const struct mem *mem, struct err *e)
 	r = add_memory(vm, mem, e);
 	if (r)
 		return r;
+	/* Processors of Intel that cannot run real mode as a guest, in which APs start, need it. */
+	if (ioctl(vm->vm_fd, KVM_SET_TSS_ADDR, TSS_GPA) < 0)
+		return err_sys(e, errno, "KVM_SET_TSS_ADDR");
 	if (kvm_call(vm->vm_fd, KVM_ENABLE_CAP, &split) < 0)
 		return err_sys(e, errno, "KVM_CAP_SPLIT_IRQCHIP (needs Linux 4.5 or newer)");
 	r = ioctl(vm->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0ul);

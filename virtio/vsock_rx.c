@@ -296,7 +296,8 @@ void vsock_rx_run(struct vsock *v)
 	struct vq *q = &v->dev.queue[VSOCK_RXQ];
 	unsigned budget = q->size;
 
-	if (v->rx.conn || v->gated || v->reset_pending || !virtio_live(&v->dev) || !has_work(v))
+	if (v->rx.conn || v->gated || v->reset_pending || !virtio_live(&v->dev) || !q->live ||
+		!has_work(v))
 		return;
 	vq_kicks_off(q);
 	do {

@@ -85,7 +85,8 @@ void vg_driver(struct vg *g, unsigned rx_bufs)
 	vqb_init(&g->ev, &g->ram, EV_GPA, EV_SIZE);
 	assert_true(drv_negotiate(g->dev, VIRTIO_MASK_VERSION_1 | VIRTIO_MASK_INDIRECT_DESC |
 		(g->event_idx ? VIRTIO_MASK_EVENT_IDX : 0)));
-	assert_true(drv_queue(g->dev, 0, &g->rx));
+	if (!g->no_rx)
+		assert_true(drv_queue(g->dev, 0, &g->rx));
 	assert_true(drv_queue(g->dev, 1, &g->tx));
 	if (!g->no_events)
 		assert_true(drv_queue(g->dev, 2, &g->ev));

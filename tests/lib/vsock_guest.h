@@ -36,6 +36,7 @@ struct vg {
 	u32 wait_ms;      /* for vg_make(); 0 unless set before */
 	bool no_refill;   /* used RX buffers stay out */
 	bool no_events;   /* vg_driver() does not set up the event queue */
+	bool no_rx;       /* nor the RX queue */
 	bool event_idx;   /* vg_driver() accepts EVENT_IDX */
 };
 

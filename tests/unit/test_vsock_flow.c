@@ -333,6 +333,20 @@ static void test_idle_costs_nothing(void **state)
 	vg_finish(&g);
 }
 
+/* A driver that sets up no RX queue can be told nothing, and that is no reason to keep trying. */
+static void test_no_rx_queue(void **state)
+{
+	struct vg g = {.no_rx = true};
+
+	vg_make(&g, NULL);
+	vg_driver(&g, 0);
+	vg_run_ms(&g, 20);
+	vg_send(&g, 9, 10, OP(RW), NULL, 0); /* of no connection: an RST is due */
+	vg_run_ms(&g, 20);
+	assert_int_equal(vg_run_ms(&g, 50), 0);
+	vg_finish(&g);
+}
+
 /* A flood for a guest that takes nothing: no work, no memory, and all of it comes later. */
 static void test_no_rx_buffers(void **state)
 {
@@ -554,6 +568,7 @@ int main(void)
 		cmocka_unit_test(test_host_goes_away),
 		cmocka_unit_test(test_guest_closes_behind_data),
 		cmocka_unit_test(test_idle_costs_nothing),
+		cmocka_unit_test(test_no_rx_queue),
 		cmocka_unit_test(test_no_rx_buffers),
 		cmocka_unit_test(test_event_idx),
 		cmocka_unit_test(test_reset_closes_connections),
