@@ -269,9 +269,9 @@ void vcpu_set_regs(struct vcpu *v, const struct kvm_regs *regs)
 }
 
 /*
- * What firmware would have done: MTRRs on, all memory write-back; fast string instructions on. Linux
- * does without PAT, or (on Intel) without ERMS, if it does not find it so, and that is all that is
- * lost should KVM refuse.
+ * What firmware would have done: MTRRs on, all memory write-back; fast string instructions on.
+ * Linux does without PAT, or (on Intel) without ERMS, if it does not find it so, and that is all
+ * that is lost should KVM refuse.
  */
 static void set_boot_msrs(struct vcpu *v)
 {
