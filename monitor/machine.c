@@ -327,6 +327,8 @@ static int add_serial(struct machine *m, struct err *e)
 
 	if (!m->spec->console)
 		return 0;
+	if (vm_add_irq(m->vm, SERIAL_GSI, e))
+		return e->code;
 	if (m->spec->detach) {
 		host.out_fd = openat(m->dir.dir_fd, "console",
 			O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);

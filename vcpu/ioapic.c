@@ -3,7 +3,7 @@
  * ioapic.c - an 82093AA I/O APIC with 24 pins, every one of them edge-triggered.
  *
  * KVM keeps the local APICs; this is the other half of a split irqchip. A pin is a message: what
- * the guest writes into a redirection entry says where vm_irq() sends an MSI. Nothing of ours is
+ * the guest writes into a redirection entry says what MSI an edge sends. Nothing of ours is
  * level-triggered, so there is no remote IRR and no EOI to wait for; a guest that programs "level"
  * reads it back and gets edges all the same. As on the real chip an edge on a masked pin is lost.
  *
@@ -56,30 +56,33 @@ static u32 window_read(const struct ioapic *io)
 	return io->select & 1 ? (u32)(rte >> 32) : (u32)rte;
 }
 
-static void window_write(struct ioapic *io, u32 value)
+/* Whether a pin sends something else now. */
+static bool window_write(struct ioapic *io, u32 value)
 {
 	unsigned pin = (io->select - IDX_RTE) / 2;
-	u64 rte;
+	u64 rte, old;
 
 	if (io->select == IDX_ID)
 		io->id = value & IOAPIC_ID_MASK;
 	if (io->select < IDX_RTE || pin >= GSI_COUNT)
-		return;
-	rte = io->rte[pin];
+		return false;
+	rte = old = io->rte[pin];
 	if (io->select & 1)
 		rte = (rte & UINT32_MAX) | (u64)value << 32;
 	else
 		rte = (rte & ~(u64)UINT32_MAX) | value;
-	__atomic_store_n(&io->rte[pin], rte & RTE_WRITABLE, __ATOMIC_RELEASE);
+	rte &= RTE_WRITABLE;
+	__atomic_store_n(&io->rte[pin], rte, __ATOMIC_RELEASE);
+	return rte != old && !(rte & old & RTE_MASKED);
 }
 
-/* One access of a vCPU at @off into the 4 KiB window. For a read @data holds all ones. */
-void ioapic_mmio(struct ioapic *io, u64 off, u8 *data, unsigned len, bool write)
+bool ioapic_mmio(struct ioapic *io, u64 off, u8 *data, unsigned len, bool write)
 {
+	bool changed = false;
 	u32 value;
 
 	if (len != sizeof(value) || (off != REG_SELECT && off != REG_WINDOW))
-		return;
+		return false;
 	memcpy(&value, data, sizeof(value));
 	pthread_mutex_lock(&io->lock);
 	if (!write)
@@ -87,19 +90,25 @@ void ioapic_mmio(struct ioapic *io, u64 off, u8 *data, unsigned len, bool write)
 	else if (off == REG_SELECT)
 		io->select = (u8)value;
 	else
-		window_write(io, value);
+		changed = window_write(io, value);
 	pthread_mutex_unlock(&io->lock);
 	if (!write)
 		memcpy(data, &value, sizeof(value));
+	return changed;
 }
 
-bool ioapic_msi(const struct ioapic *io, unsigned gsi, struct kvm_msi *ret)
+bool ioapic_masked(const struct ioapic *io, unsigned gsi)
+{
+	return __atomic_load_n(&io->rte[gsi], __ATOMIC_ACQUIRE) & RTE_MASKED;
+}
+
+bool ioapic_msi(const struct ioapic *io, unsigned gsi, struct kvm_irq_routing_msi *ret)
 {
 	u64 rte = __atomic_load_n(&io->rte[gsi], __ATOMIC_ACQUIRE);
 
 	if (rte & RTE_MASKED)
 		return false;
-	*ret = (struct kvm_msi){
+	*ret = (struct kvm_irq_routing_msi){
 		/* Destination id and mode. */
 		.address_lo = (u32)LAPIC_GPA | (u32)(rte >> 56) << 12 | (u32)(rte >> 11 & 1) << 2,
 		/* Vector and delivery mode; trigger mode 0, an edge, whatever the guest set. */

@@ -125,6 +125,7 @@ int vm_start(struct vm *vm, struct err *e)
 		return r;
 	/* Signals are the loop's business; a vCPU thread takes none but the kick. */
 	sigfillset(&all);
+	sigdelset(&all, SIGBUS); /* a memory file cut short under us; whoever looks is told */
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_LEN);

@@ -122,10 +122,11 @@ static bool on_mmio(struct vcpu *v)
 		memcpy(data, run->mmio.data, sizeof(data));
 	else
 		memset(data, 0xff, sizeof(data));
-	if (gpa - IOAPIC_GPA < IOAPIC_LEN)
-		ioapic_mmio(&vm->ioapic, gpa - IOAPIC_GPA, data, len, write);
-	else
+	if (gpa - IOAPIC_GPA >= IOAPIC_LEN)
 		vm->ops->mmio(vm->ctx, v, gpa, data, len, write);
+	else if (ioapic_mmio(&vm->ioapic, gpa - IOAPIC_GPA, data, len, write) &&
+		 vm_set_routes(vm) < 0)
+		return end(v, GUEST_RUN_ERROR, "KVM_SET_GSI_ROUTING: %s", strerror(errno));
 	if (!write)
 		memcpy(run->mmio.data, data, len);
 	return answered(v);

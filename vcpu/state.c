@@ -168,6 +168,7 @@ int vm_load(struct vm *vm, const void *data, size_t len, struct err *e)
 	struct kvm_clock_data clock = {0};
 	struct vm_state s;
 	u64 now = realtime_ns();
+	bool routed = false;
 	int r = vm_state_decode(&s, data, len, e);
 
 	if (!r)
@@ -184,6 +185,10 @@ int vm_load(struct vm *vm, const void *data, size_t len, struct err *e)
 	vm->ioapic.id = s.ioapic_id;
 	vm->ioapic.select = s.ioapic_select;
 	memcpy(vm->ioapic.rte, s.rte, sizeof(s.rte));
+	for (unsigned i = 0; i < GSI_COUNT; i++)
+		routed |= !ioapic_masked(&vm->ioapic, i);
+	if (routed && vm_set_routes(vm) < 0)
+		return err_sys(e, errno, "KVM_SET_GSI_ROUTING");
 	vm->wake_seq++; /* an interrupt may have come before the save: no first wait sleeps */
 	return 0;
 }

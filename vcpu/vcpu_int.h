@@ -101,14 +101,17 @@ struct ioapic {
 	pthread_mutex_t lock; /* for writers */
 	u32 id;
 	u8 select;
-	u64 rte[GSI_COUNT]; /* atomic: vm_irq() reads without the lock */
+	u64 rte[GSI_COUNT]; /* atomic: vm_irq() looks at the mask without the lock */
 };
 
 void ioapic_init(struct ioapic *io);
 void ioapic_finish(struct ioapic *io);
-void ioapic_mmio(struct ioapic *io, u64 off, u8 *data, unsigned len, bool write);
+/* One access of a vCPU at @off into the window; for a read @data holds all ones. True where it
+ * changed what a pin sends: the routes are to be set anew. */
+bool ioapic_mmio(struct ioapic *io, u64 off, u8 *data, unsigned len, bool write);
+bool ioapic_masked(const struct ioapic *io, unsigned gsi);
 /* The message that an edge on @gsi sends; false while the pin is masked. */
-bool ioapic_msi(const struct ioapic *io, unsigned gsi, struct kvm_msi *ret);
+bool ioapic_msi(const struct ioapic *io, unsigned gsi, struct kvm_irq_routing_msi *ret);
 
 /* ---- saved state (codec.c): plain data, no KVM calls ---- */
 
@@ -191,6 +194,7 @@ struct vm {
 	u32 tsc_khz;
 	bool tsc_scaled; /* tsc_khz is not the host's: vcpu_load() sets it */
 	struct ioapic ioapic;
+	int irq_fd[GSI_COUNT]; /* irqfd of a pin, or -1 */
 
 	pthread_mutex_t lock;
 	pthread_cond_t turn; /* want or epoch changed */
@@ -215,6 +219,8 @@ struct vm {
 
 /* ioctl() that goes on after a signal. */
 int kvm_call(int fd, unsigned long request, void *arg);
+/* Gives KVM the messages of all unmasked pins. Any thread. */
+int vm_set_routes(struct vm *vm);
 /* What KVM supports on this host. Takes KVM 0.3..0.5 ms. */
 int vm_supported_cpuid(struct vm *vm, struct cpuid_table *ret, struct err *e);
 /* Sets vm->tsc_khz to the host's. */

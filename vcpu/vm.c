@@ -5,10 +5,10 @@
  * KVM makes a memory slot in 0.1 ms while nothing sits on its I/O bus, and in 4..8 ms (a grace
  * period) afterwards. So: VM, all slots, split irqchip, vCPUs, and only then ioeventfds.
  *
- * Interrupts: the guest programs our IOAPIC (ioapic.c); vm_irq() turns an edge into the message the
- * pin holds and hands it to KVM (KVM_SIGNAL_MSI), which puts it into the local APIC without waking
- * a vCPU thread into user space. That costs the same as writing an irqfd, and there are no
- * descriptors, no routes to set when the guest moves an interrupt, and nothing to set up at boot.
+ * Interrupts: the guest programs our IOAPIC (ioapic.c). Its unmasked pins are KVM's one routing
+ * table of MSIs, set anew when the guest changes a pin and once at restore. vm_irq() writes the
+ * pin's irqfd, and KVM puts the message into the local APIC without waking a vCPU thread into user
+ * space; the loop thread, which parses what guests write, makes no KVM call for it.
  */
 #include "vcpu/vcpu_int.h"
 
@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
@@ -166,6 +167,8 @@ int vm_create(struct vm **ret, const struct mem *mem, unsigned vcpus, const stru
 	pthread_mutex_init(&vm->lock, NULL);
 	pthread_cond_init(&vm->turn, NULL);
 	ioapic_init(&vm->ioapic);
+	for (unsigned i = 0; i < GSI_COUNT; i++)
+		vm->irq_fd[i] = -1;
 	for (unsigned i = 0; i < vcpus; i++) {
 		vm->vcpu[i].vm = vm;
 		vm->vcpu[i].idx = i;
@@ -195,12 +198,28 @@ void vm_destroy(struct vm **ref)
 		fd_close(&v->fd);
 		free(v->cpuid);
 	}
+	for (unsigned i = 0; i < GSI_COUNT; i++)
+		fd_close(&vm->irq_fd[i]);
 	fd_close(&vm->vm_fd);
 	fd_close(&vm->kvm_fd);
 	ioapic_finish(&vm->ioapic);
 	pthread_cond_destroy(&vm->turn);
 	pthread_mutex_destroy(&vm->lock);
 	free(vm);
+}
+
+int vm_add_irq(struct vm *vm, unsigned gsi, struct err *e)
+{
+	struct kvm_irqfd irqfd = {.gsi = gsi};
+
+	must(gsi < GSI_COUNT && vm->irq_fd[gsi] < 0);
+	vm->irq_fd[gsi] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (vm->irq_fd[gsi] < 0)
+		return err_sys(e, errno, "an eventfd for interrupt %u", gsi);
+	irqfd.fd = (u32)vm->irq_fd[gsi];
+	if (kvm_call(vm->vm_fd, KVM_IRQFD, &irqfd) < 0)
+		return err_sys(e, errno, "KVM_IRQFD for interrupt %u", gsi);
+	return 0;
 }
 
 int vm_add_device(struct vm *vm, u64 notify_gpa, int kick_fd, unsigned gsi, struct err *e)
@@ -210,17 +229,42 @@ int vm_add_device(struct vm *vm, u64 notify_gpa, int kick_fd, unsigned gsi, stru
 	must(gsi < GSI_COUNT);
 	if (kvm_call(vm->vm_fd, KVM_IOEVENTFD, &kick) < 0)
 		return err_sys(e, errno, "KVM_IOEVENTFD at 0x%llx", (unsigned long long)notify_gpa);
-	return 0;
+	return vm_add_irq(vm, gsi, e);
+}
+
+int vm_set_routes(struct vm *vm)
+{
+	struct {
+		struct kvm_irq_routing head;
+		struct kvm_irq_routing_entry entry[GSI_COUNT];
+	} t = {.head = {0}};
+	int r;
+
+	/* Held over the call, so that of two vCPUs that change pins the last one sets all. */
+	pthread_mutex_lock(&vm->ioapic.lock);
+	for (u32 gsi = 0; gsi < GSI_COUNT; gsi++) {
+		struct kvm_irq_routing_entry *route = &t.entry[t.head.nr];
+
+		if (!ioapic_msi(&vm->ioapic, gsi, &route->u.msi))
+			continue;
+		route->gsi = gsi;
+		route->type = KVM_IRQ_ROUTING_MSI;
+		t.head.nr++;
+	}
+	r = kvm_call(vm->vm_fd, KVM_SET_GSI_ROUTING, &t);
+	pthread_mutex_unlock(&vm->ioapic.lock);
+	return r;
 }
 
 void vm_irq(struct vm *vm, unsigned gsi)
 {
-	struct kvm_msi msi;
+	u64 one = 1;
 
-	must(gsi < GSI_COUNT);
-	/* A message nobody takes (a vector below 16, an absent APIC) is the guest's own doing. */
-	if (ioapic_msi(&vm->ioapic, gsi, &msi))
-		(void)kvm_call(vm->vm_fd, KVM_SIGNAL_MSI, &msi);
+	must(gsi < GSI_COUNT && vm->irq_fd[gsi] >= 0);
+	/* A message nobody takes (a vector below 16, an absent APIC) is the guest's own doing. KVM
+	 * empties the eventfd as it is written, so it is never full. */
+	if (!ioapic_masked(&vm->ioapic, gsi))
+		must(write(vm->irq_fd[gsi], &one, sizeof(one)) == sizeof(one));
 	wake_waiters(vm);
 }
 

@@ -163,7 +163,8 @@ static void build(struct world *w, unsigned vcpus, const void *code, size_t len)
 	pthread_cond_init(&w->news, NULL);
 	assert_int_equal(mem_create(&w->mem, 2 * MEM_MIN_SIZE, MEM_ANON, &e), 0);
 	assert_true(mem_write(w->mem, CODE_GPA, code, len));
-	if (vm_create(&w->vm, w->mem, vcpus, &ops, w, &e))
+	if (vm_create(&w->vm, w->mem, vcpus, &ops, w, &e) || vm_add_irq(w->vm, 4, &e) ||
+		vm_add_irq(w->vm, 5, &e))
 		fail_msg("%s", e.msg);
 }
 
@@ -508,7 +509,7 @@ static void test_notification_makes_no_exit(void **state)
 	u64 n = 0;
 
 	build(&w, 1, notify, sizeof(notify));
-	assert_int_equal(vm_add_device(w.vm, NOTIFY_GPA, fd, 5, &e), 0);
+	assert_int_equal(vm_add_device(w.vm, NOTIFY_GPA, fd, 6, &e), 0);
 	boot(&w);
 	start(&w);
 	vm_resume(w.vm);
