@@ -6,7 +6,7 @@
  * Runs on vCPU threads. The doorbell (stores; loads give 0):
  *   0x00 ready  1 to 4 bytes, 123: the guest is ready (Firecracker's boot timer stores one)
  *   0x04 power  4 bytes: end the VM with this exit status
- *   0x08 wait   8 bytes: sleep until a device interrupt, or so many nanoseconds
+ *   0x08 wait   8 bytes: sleep until a device interrupt, or so many nanoseconds; all ones: for ever
  */
 #include <stdio.h>
 #include <string.h>

@@ -84,8 +84,8 @@ int vm_add_device(struct vm *vm, u64 notify_gpa, int kick_fd, unsigned gsi, stru
 /* The interrupt alone, for a device without queues. Before vm_start(). */
 int vm_add_irq(struct vm *vm, unsigned gsi, struct err *e);
 
-/* Raises edge interrupt @gsi, which was added: wakes a vCPU in vcpu_wait(), and, where the guest unmasked the
- * IOAPIC pin, injects it (KVM_SIGNAL_MSI on the VM's descriptor). Any thread. */
+/* Raises edge interrupt @gsi, which was added: wakes a vCPU in vcpu_wait(), and, where the guest
+ * unmasked the IOAPIC pin, injects it by its irqfd. Any thread. */
 void vm_irq(struct vm *vm, unsigned gsi);
 
 /* How vCPU 0 starts. Everything not named is zero or the architecture's reset value. */

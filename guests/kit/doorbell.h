@@ -56,7 +56,7 @@ void kit_ready(void);
  */
 bool kit_check_generation(void);
 
-#define KIT_FOREVER 3600000000000ull /* an hour: nothing here is waited for that long */
+#define KIT_FOREVER (~0ull) /* the monitor need not look after a guest that waits so */
 /*
  * Sleeps until a device has raised an interrupt since the last wait, or @ns nanoseconds passed.
  * May return early. Where nobody offers this it spins for some microseconds.
