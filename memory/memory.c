@@ -252,7 +252,9 @@ unsigned iov_slice(const struct iovec *iov, unsigned n, size_t skip, size_t len,
 	return k;
 }
 
-size_t iov_to_host(const struct iovec *iov, unsigned n, size_t skip, void *dst, size_t len)
+/* Copies between @host and the list, whichever way. */
+static size_t iov_copy(const struct iovec *iov, unsigned n, size_t skip, u8 *host, size_t len,
+	bool to_host)
 {
 	size_t done = 0;
 
@@ -264,28 +266,22 @@ size_t iov_to_host(const struct iovec *iov, unsigned n, size_t skip, void *dst, 
 			continue;
 		}
 		iov_slice(&iov[i], 1, skip, len - done, &part);
-		memcpy((u8 *)dst + done, part.iov_base, part.iov_len);
+		if (to_host)
+			memcpy(host + done, part.iov_base, part.iov_len);
+		else
+			memcpy(part.iov_base, host + done, part.iov_len);
 		done += part.iov_len;
 		skip = 0;
 	}
 	return done;
 }
 
+size_t iov_to_host(const struct iovec *iov, unsigned n, size_t skip, void *dst, size_t len)
+{
+	return iov_copy(iov, n, skip, dst, len, true);
+}
+
 size_t iov_from_host(const struct iovec *iov, unsigned n, size_t skip, const void *src, size_t len)
 {
-	size_t done = 0;
-
-	for (unsigned i = 0; i < n && done < len; i++) {
-		struct iovec part;
-
-		if (skip >= iov[i].iov_len) {
-			skip -= iov[i].iov_len;
-			continue;
-		}
-		iov_slice(&iov[i], 1, skip, len - done, &part);
-		memcpy(part.iov_base, (const u8 *)src + done, part.iov_len);
-		done += part.iov_len;
-		skip = 0;
-	}
-	return done;
+	return iov_copy(iov, n, skip, (u8 *)(uintptr_t)src, len, false);
 }

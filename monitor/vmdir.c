@@ -25,9 +25,6 @@
 
 #define TAKE_TRIES 8u /* while a VM of the same name goes away under our hands */
 
-static const char *const entries[] = {"api.sock", "vsock.sock", "log", "exit.json", "console",
-	"pid"};
-
 static int just_ending(const char *id, struct err *e)
 {
 	return err_set(e, -EAGAIN, "a VM called \"%s\" is just ending: try again", id);
@@ -206,8 +203,8 @@ static int take_dir(struct vmdir *d, const char *id, bool *ret_fresh, struct err
 static void remove_leftovers(struct vmdir *d)
 {
 	vm_remove_linked_socket(d->dir_fd);
-	for (unsigned i = 0; i + 1 < ARRAY_SIZE(entries); i++)
-		unlinkat(d->dir_fd, entries[i], 0);
+	for (unsigned i = 0; i + 1 < VM_FILES; i++)
+		unlinkat(d->dir_fd, vm_files[i], 0);
 }
 
 int vmdir_create(struct vmdir *d, const struct machine_spec *spec, struct err *e)
@@ -260,12 +257,12 @@ void vmdir_remove(struct vmdir *d, bool keep_log, const char *exit_json)
 	if (d->dir_fd >= 0) {
 		if (keep_log && exit_json)
 			write_exit_report(d, exit_json);
-		for (unsigned i = 0; i < ARRAY_SIZE(entries); i++) {
-			if (keep_log && (strcmp(entries[i], "log") == 0 ||
-						strcmp(entries[i], "exit.json") == 0 ||
-						strcmp(entries[i], "console") == 0))
+		for (unsigned i = 0; i < VM_FILES; i++) {
+			if (keep_log && (strcmp(vm_files[i], "log") == 0 ||
+						strcmp(vm_files[i], "exit.json") == 0 ||
+						strcmp(vm_files[i], "console") == 0))
 				continue;
-			unlinkat(d->dir_fd, entries[i], 0);
+			unlinkat(d->dir_fd, vm_files[i], 0);
 		}
 		if (!keep_log)
 			rmdir(d->path);

@@ -33,7 +33,7 @@
 #define KILL_WAIT   5000 /* ms for the kernel to end a killed process */
 #define YOUNG_S     2    /* a pid file without a pid this new is being written */
 
-static const char *const entries[] = {"api.sock", "vsock.sock", "log", "exit.json", "console",
+const char *const vm_files[VM_FILES] = {"api.sock", "vsock.sock", "log", "exit.json", "console",
 	"pid"};
 
 /* ---- looking ---- */
@@ -292,8 +292,8 @@ int vm_sweep(const char *id, struct err *e)
 	if (flock(lock, LOCK_EX | LOCK_NB) || fstat(lock, &st) || st.st_nlink == 0)
 		return err_set(e, -EBUSY, "VM \"%s\" is in use again", id);
 	vm_remove_linked_socket(dir);
-	for (size_t i = 0; i < ARRAY_SIZE(entries); i++)
-		unlinkat(dir, entries[i], 0);
+	for (size_t i = 0; i < VM_FILES; i++)
+		unlinkat(dir, vm_files[i], 0);
 	if (rmdir(path))
 		return err_sys(e, errno, "cannot remove %s", path);
 	return 0;

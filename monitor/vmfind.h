@@ -12,6 +12,10 @@
 #include "monitor/base/err.h"
 #include "monitor/base/types.h"
 
+/* What a VM's directory can hold. The pid file is last: who removes it gives the name back. */
+#define VM_FILES 6u
+extern const char *const vm_files[VM_FILES];
+
 enum vm_there {
 	VM_ABSENT, /* no such directory */
 	VM_LIVES,  /* its monitor runs */

@@ -20,7 +20,6 @@ const struct sys_ops sys_host = {
 	.pwrite = pwrite,
 	.pread = pread,
 	.ftruncate = ftruncate,
-	.fallocate = fallocate,
 	.fdatasync = fdatasync,
 	.fsync = fsync,
 	.fstat = fstat,

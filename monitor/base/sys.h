@@ -18,7 +18,6 @@ struct sys_ops {
 	ssize_t (*pwrite)(int fd, const void *buf, size_t len, off_t off);
 	ssize_t (*pread)(int fd, void *buf, size_t len, off_t off);
 	int (*ftruncate)(int fd, off_t len);
-	int (*fallocate)(int fd, int mode, off_t off, off_t len);
 	int (*fdatasync)(int fd);
 	int (*fsync)(int fd);
 	int (*fstat)(int fd, struct stat *st);

@@ -116,11 +116,6 @@ static int fake_ftruncate(int fd, off_t len)
 	return spoiled() ? -1 : ftruncate(fd, len);
 }
 
-static int fake_fallocate(int fd, int mode, off_t off, off_t len)
-{
-	return spoiled() ? -1 : fallocate(fd, mode, off, len);
-}
-
 static int fake_sync(int fd)
 {
 	if (!spoiled())
@@ -170,7 +165,6 @@ static const struct sys_ops fake_sys = {
 	.pwrite = fake_pwrite,
 	.pread = fake_pread,
 	.ftruncate = fake_ftruncate,
-	.fallocate = fake_fallocate,
 	.fdatasync = fake_sync,
 	.fsync = fake_sync,
 	.fstat = fake_fstat,
