@@ -230,13 +230,24 @@ static void process(struct virtio_dev *d)
 	conn_reap(v);
 }
 
+/*
+ * How many connections the guest may believe in that will be gone once it is restored: all there
+ * are, one that an RST not yet delivered would end, or those of a reset it was not told of yet.
+ */
+static u32 lost_on_restore(const struct vsock *v)
+{
+	if (v->count)
+		return v->count;
+	return v->rst_count || v->event_pending || v->gated;
+}
+
 static void save(struct virtio_dev *d, struct enc *out)
 {
 	const struct vsock *v = vsock_of(d);
 
 	enc_u64(out, v->cid);
 	enc_u32(out, v->next_port);
-	enc_u32(out, v->count);
+	enc_u32(out, lost_on_restore(v));
 }
 
 static int load(struct virtio_dev *d, struct dec *in, struct err *e)
@@ -256,8 +267,11 @@ static int load(struct virtio_dev *d, struct dec *in, struct err *e)
 		return err_set(e, -EINVAL, "connections: %u of at most %u", count,
 			VSOCK_CONNS_MAX);
 	v->next_port = next_port;
-	/* Also with no connections: the event makes the guest read its CID again. */
-	v->event_pending = v->gated = d->queue[VSOCK_EVENTQ].live;
+	/*
+	 * The event tells the guest that its connections are gone, and to read its CID again. Where
+	 * neither changed there is nothing to tell, and nothing to wait for with new connections.
+	 */
+	v->event_pending = v->gated = (count || cid != v->cid) && d->queue[VSOCK_EVENTQ].live;
 	return 0;
 }
 

@@ -479,7 +479,8 @@ static void test_v11_short_event_buffer(void **state)
 	struct enc saved = {0};
 	struct vg g = {.no_events = true};
 	u16 head;
-	u32 len, id;
+	u32 len, id, port;
+	int fd;
 
 	vg_make(&g, NULL);
 	/* Event buffers of 3 bytes, then one that is good. */
@@ -494,9 +495,11 @@ static void test_v11_short_event_buffer(void **state)
 	vg_add_event(&g, 4);
 	assert_true(drv_start(g.dev));
 	vg_add_rx(&g, 64);
+	fd = vg_open_host(&g, 10, &port);
 	vg_save(&g, &saved);
 	vg_restore(&g, &saved);
 	vg_settle(&g);
+	close(fd);
 	assert_true(vqb_used(&g.ev, &head, &len));
 	assert_int_equal(len, 0);
 	assert_true(vqb_used(&g.ev, &head, &len));
@@ -587,7 +590,8 @@ static void test_v12_guest_without_events(void **state)
 	struct enc saved = {0};
 	struct vg g = {.no_events = true};
 	u64 begin;
-	int fd;
+	u32 port;
+	int fd, old;
 
 	/* Cannot be told, so it is not waited for. */
 	vg_init(&g);
@@ -600,15 +604,42 @@ static void test_v12_guest_without_events(void **state)
 	/* Takes the event and does not answer: is waited for, but not for ever. */
 	g = (struct vg){0};
 	vg_init(&g);
+	old = vg_open_host(&g, 10, &port);
 	vg_save(&g, &saved);
 	begin = vg_now_ms();
 	vg_restore(&g, &saved);
+	close(old);
 	fd = vg_client(&g, "CONNECT 10\n");
 	VG_UNTIL(&g, vg_recv(&g, &p));
 	assert_true(vg_now_ms() - begin >= VSOCK_GATE_NS / 1000000 - 1);
 	close(fd);
 	vg_finish(&g);
 	enc_free(&saved);
+}
+
+/* Nobody lost anything: no event, and a new connection does not wait for an answer to one. */
+static void test_v12_without_connections(void **state)
+{
+	static struct vg_pkt p;
+	struct enc saved = {0};
+	struct vg g = {0};
+	u32 port, id;
+	int fd;
+
+	vg_init(&g);
+	fd = vg_open_host(&g, 10, &port);
+	vg_send(&g, 10, port, OP(RST), NULL, 0);
+	vg_read_end(&g, fd);
+	close(fd);
+	vg_settle(&g);
+	vg_save(&g, &saved);
+	vg_restore(&g, &saved);
+	fd = vg_client(&g, "CONNECT 10\n");
+	vg_expect(&g, &p, 10, port + 1, OP(REQUEST));
+	assert_false(vg_event(&g, &id));
+	close(fd);
+	enc_free(&saved);
+	vg_finish(&g);
 }
 
 static void test_v12_hostile_state(void **state)
@@ -729,6 +760,7 @@ int main(void)
 		cmocka_unit_test(test_v12_snapshot),
 		cmocka_unit_test(test_v12_snapshot_event_idx),
 		cmocka_unit_test(test_v12_guest_without_events),
+		cmocka_unit_test(test_v12_without_connections),
 		cmocka_unit_test(test_v12_hostile_state),
 		cmocka_unit_test(test_v13_paths),
 	};
