@@ -143,7 +143,10 @@ static void finish(struct snapshot_job *job)
 		*job->ret_info = json_pack("{s:s, s:I, s:I, s:I}", "dir", job->dir, "bytes",
 			(json_int_t)m->mem->size, "data_bytes", (json_int_t)job->data_bytes,
 			"write_us", (json_int_t)(job->took_ns / 1000));
-	log_line("snapshot %s: %s", job->dir, ok ? "written" : job->err.msg);
+	if (ok)
+		log_line("snapshot %s: written", job->dir);
+	else
+		log_line("%s", job->err.msg);
 	if (job->done)
 		job->done(job->ctx, ok ? NULL : &job->err);
 	free_job(job);
