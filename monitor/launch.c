@@ -169,9 +169,15 @@ static void hear(struct child *c)
 	}
 }
 
+/* A quick guest can be ready before its api.sock is there: then the caller is not told yet. */
+static bool is_there(const struct launch *l, const struct child *c)
+{
+	return !c->failed && c->started && (c->ready || !l->wait_ready);
+}
+
 static bool settled(const struct launch *l, const struct child *c)
 {
-	return c->failed || c->fd < 0 || (l->wait_ready ? c->ready : c->started);
+	return c->failed || c->fd < 0 || is_there(l, c);
 }
 
 static u64 limit_ns(const struct launch *l)
@@ -250,11 +256,6 @@ static void explain_end(const struct child *c, struct err *e)
 	else
 		err_set(e, -ECHILD, "VM \"%s\" ended before it was ready: killed by signal %d",
 			c->id, WTERMSIG(status));
-}
-
-static bool is_there(const struct launch *l, const struct child *c)
-{
-	return !c->failed && (l->wait_ready ? c->ready : c->started);
 }
 
 static int report_failure(const struct launch *l, struct child *c)

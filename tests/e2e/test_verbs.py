@@ -239,6 +239,13 @@ def test_giving_up_a_wait_ends_the_vms():
     assert running_ids() == []
 
 
+def test_ready_means_that_verbs_work():
+    for i in range(40):
+        id = start('first', 'stay')
+        assert http(id, 'GET', '/')[0] == 200
+        ok('kill', id)
+
+
 def test_api_speaks_firecracker():
     start('echo', id='a')
     code, body = http('a', 'GET', '/')
