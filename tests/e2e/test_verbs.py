@@ -240,10 +240,13 @@ def test_giving_up_a_wait_ends_the_vms():
 
 
 def test_ready_means_that_verbs_work():
+    # All of it on one processor: what is told first is seen first.
     for i in range(40):
-        id = start('first', 'stay')
-        assert http(id, 'GET', '/')[0] == 200
-        ok('kill', id)
+        ok('run', '--detach', '--wait-ready', '--id', f'r{i}', guest('first'), '--', 'stay',
+           preexec_fn=lambda: os.sched_setaffinity(0, {0}))
+        assert os.path.exists(vm_path(f'r{i}', 'api.sock')), i
+        assert http(f'r{i}', 'GET', '/')[0] == 200
+        os.kill(pid_of(f'r{i}'), signal.SIGKILL)
 
 
 def test_api_speaks_firecracker():
