@@ -23,6 +23,7 @@
 #include <string.h>
 
 #include "monitor/base/cleanup.h"
+#include "monitor/base/clock.h"
 #include "monitor/base/log.h"
 #include "monitor/http.h"
 
@@ -366,7 +367,7 @@ static const struct http_ops http_ops = {
 	.request = on_request,
 	.timed = on_timed,
 	.closed = on_closed,
-	.now_ns = http_now_ns,
+	.now_ns = monotonic_ns,
 };
 
 static void admit(struct api *api, int fd)
@@ -468,9 +469,9 @@ static bool in_flight(const struct api *api)
 
 static void turn_ring_while(struct api *api, bool (*more)(const struct api *api))
 {
-	u64 begin = http_now_ns();
+	u64 begin = monotonic_ns();
 
-	while (more(api) && http_now_ns() - begin < DRAIN_NS)
+	while (more(api) && monotonic_ns() - begin < DRAIN_NS)
 		if (ring_poll_once(api->ring) <= 0)
 			poll(NULL, 0, 1);
 }

@@ -15,6 +15,7 @@
 
 #include "monitor/api_int.h"
 #include "monitor/base/cleanup.h"
+#include "monitor/base/clock.h"
 #include "monitor/http.h"
 
 #define CREATE_ERROR "Create snapshot error: "
@@ -246,7 +247,7 @@ static void snapshot_resumed(void *ctx, const struct err *err)
 	struct api_call *c = ctx;
 
 	if (c->was_running)
-		c->paused_ns = http_now_ns() - c->pause_begun_ns;
+		c->paused_ns = monotonic_ns() - c->pause_begun_ns;
 	answer_snapshot(c);
 }
 
@@ -290,6 +291,6 @@ void api_put_snapshot(struct api_call *c)
 		return;
 	}
 	c->was_running = machine_state(c->machine) == LIFE_RUNNING;
-	c->pause_begun_ns = http_now_ns();
+	c->pause_begun_ns = monotonic_ns();
 	machine_pause(c->machine, snapshot_paused, c);
 }

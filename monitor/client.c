@@ -17,11 +17,11 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "monitor/base/bytes.h"
 #include "monitor/base/cleanup.h"
+#include "monitor/base/clock.h"
 
 #define ROOT_DIR   "/run/kelvin" /* root's, where nothing else is set */
 #define REPLY_MAX  (4u << 20)
@@ -310,10 +310,7 @@ static int exchange_result(const struct exchange *x, json_t **ret, struct err *e
 
 static u64 now_ms(void)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000 + (u64)ts.tv_nsec / 1000000;
+	return monotonic_ns() / 1000000;
 }
 
 /* What poll() is to wait for; 0 when the time is up. */

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "monitor/base/cleanup.h"
+#include "monitor/base/clock.h"
 #include "monitor/vm_verb.h"
 
 #define BUF_SIZE   65536u
@@ -30,14 +31,6 @@ static const struct opt_spec opts[] = {
 	{"timeout", "TIME", "how long the guest may take to accept (default 10s)", OPT_TIMEOUT},
 };
 
-static u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
-}
-
 /* ---- the handshake ---- */
 
 /* Reads the answer's line and nothing that comes after it. Returns its length, 0 if refused. */
@@ -45,7 +38,7 @@ static int read_line(int fd, char *line, u64 deadline_ns, struct err *e)
 {
 	for (size_t n = 0; n + 1 < ANSWER_MAX;) {
 		struct pollfd p = {.fd = fd, .events = POLLIN};
-		u64 now = now_ns();
+		u64 now = monotonic_ns();
 		ssize_t k;
 
 		if (now >= deadline_ns)
@@ -71,7 +64,8 @@ static int shake_hands(int fd, const char *id, unsigned port, u64 timeout_ns, st
 	char line[ANSWER_MAX];
 	struct err why;
 	int n = snprintf(line, sizeof(line), "CONNECT %u\n", port);
-	u64 now = now_ns(), end = timeout_ns < UINT64_MAX - now ? now + timeout_ns : UINT64_MAX;
+	u64 now = monotonic_ns();
+	u64 end = timeout_ns < UINT64_MAX - now ? now + timeout_ns : UINT64_MAX;
 
 	if (send(fd, line, (size_t)n, MSG_NOSIGNAL) != n)
 		return err_sys(e, errno, "cannot talk to the vsock of VM \"%s\"", id);

@@ -2,10 +2,10 @@
 /* cmd_verify.c - kelvin verify: check every byte of a snapshot. */
 #include <inttypes.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "monitor/show.h"
+#include "monitor/base/clock.h"
 #include "monitor/verb.h"
 #include "monitor/vm_verb.h"
 #include "snapshot/snapshot.h"
@@ -19,14 +19,6 @@ static const struct opt_spec opts[] = {
 	{"json", NULL, "print the verdict as an object", OPT_JSON},
 };
 
-static u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
-}
-
 /* A line that is drawn over and over; a check that is over in no time never shows it. */
 struct progress {
 	u64 shown_ns;
@@ -36,7 +28,7 @@ struct progress {
 static void show_progress(void *ctx, u64 done, u64 total)
 {
 	struct progress *progress = ctx;
-	u64 now = now_ns();
+	u64 now = monotonic_ns();
 	char a[32], b[32];
 
 	if (now - progress->shown_ns < SHOW_EVERY_NS)
@@ -64,7 +56,7 @@ static int check_section(const struct snap_section *s, struct err *e)
 static int check_all(const struct snap *s, struct err *e)
 {
 	bool tty = isatty(STDERR_FILENO);
-	struct progress progress = {.shown_ns = now_ns()};
+	struct progress progress = {.shown_ns = monotonic_ns()};
 	int r = 0;
 
 	for (unsigned i = 0; i < snap_section_count(s) && !r; i++)
@@ -119,7 +111,7 @@ int cmd_verify(int argc, char **argv)
 	if (argc - optind != 1)
 		return usage_error(&p, argc == optind ? "which snapshot?" : "one snapshot, please");
 	dir = argv[optind];
-	begin = now_ns();
+	begin = monotonic_ns();
 	r = snap_open(&s, dir, &e);
 	if (!r)
 		r = check_all(s, &e);
@@ -131,7 +123,7 @@ int cmd_verify(int argc, char **argv)
 				e.msg));
 		r = fail(&e);
 	} else {
-		r = report(s, dir, now_ns() - begin, json);
+		r = report(s, dir, monotonic_ns() - begin, json);
 	}
 	snap_close(&s);
 	return r;

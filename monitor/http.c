@@ -26,7 +26,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
 
 #include "monitor/base/cleanup.h"
 
@@ -78,14 +77,6 @@ struct http_conn {
 	char *out;
 	size_t out_off, out_len;
 };
-
-u64 http_now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
-}
 
 static void conn_free(struct http_conn *c)
 {

@@ -35,7 +35,7 @@ struct http_ops {
 	void (*timed)(void *ctx);
 	/* The connection is about to be freed. */
 	void (*closed)(void *ctx, struct http_conn *c);
-	u64 (*now_ns)(void); /* http_now_ns() outside tests */
+	u64 (*now_ns)(void); /* monotonic_ns() outside tests */
 };
 
 /* Takes @fd over (also on failure) and begins to read. */
@@ -52,7 +52,6 @@ bool http_busy(const struct http_conn *c);
 bool http_timed(const struct http_conn *c);
 /* Enforces the limits on time; may free @c. */
 void http_tick(struct http_conn *c);
-u64 http_now_ns(void); /* CLOCK_MONOTONIC */
 
 /* Answers "too many connections" and closes @fd, without waiting. */
 void http_refuse(int fd);

@@ -33,14 +33,6 @@
 #define PROBE_MAX_NS  2000000000u /* ... to 2 s apart, and not at all while the guest is idle */
 #define CONSOLE_LIMIT (1u << 20) /* bytes of console output kept for a detached VM */
 
-u64 clock_ns(int clock)
-{
-	struct timespec ts;
-
-	clock_gettime(clock, &ts);
-	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
-}
-
 u64 since_start_ns(void)
 {
 	static u64 begin;
@@ -216,7 +208,7 @@ static void on_event(struct ring_op *op, int res)
 static int presize_fd_table(struct err *e)
 {
 	struct rlimit lim;
-	int fd;
+	int fd, last;
 
 	if (getrlimit(RLIMIT_NOFILE, &lim))
 		return err_sys(e, errno, "cannot read the limit on open files");
@@ -225,9 +217,8 @@ static int presize_fd_table(struct err *e)
 		if (setrlimit(RLIMIT_NOFILE, &lim))
 			return err_sys(e, errno, "cannot raise the limit on open files");
 	}
-	fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, (int)(lim.rlim_cur < FD_TABLE ? lim.rlim_cur
-										: FD_TABLE) -
-							  1);
+	last = (int)(lim.rlim_cur < FD_TABLE ? lim.rlim_cur : FD_TABLE) - 1;
+	fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, last);
 	if (fd >= 0)
 		close(fd);
 	return 0; /* with stdin closed the table just grows later */
@@ -497,8 +488,7 @@ int machine_create(struct machine **ret, struct machine_spec *spec, const struct
 	if (!m)
 		return err_sys(e, ENOMEM, "cannot make a machine");
 	m->spec = spec;
-	m->dir = (struct vmdir){.dir_fd = -1, .pid_fd = -1, .api_fd = -1, .vsock_fd = -1,
-		.log_fd = -1};
+	m->dir = VMDIR_NONE;
 	m->event_fd = m->signal_fd = -1;
 	m->notify_fd = notify_fd;
 	m->notify_json = notify_json;

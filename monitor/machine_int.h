@@ -12,6 +12,7 @@
 #include <pthread.h>
 
 #include "monitor/api.h"
+#include "monitor/base/clock.h"
 #include "monitor/client.h"
 #include "monitor/loader.h"
 #include "monitor/machine.h"
@@ -84,6 +85,10 @@ struct vmdir {
 	ino_t vsock_ino;
 };
 
+/* Nothing open. */
+#define VMDIR_NONE                                                                                 \
+	((struct vmdir){.dir_fd = -1, .pid_fd = -1, .api_fd = -1, .vsock_fd = -1, .log_fd = -1})
+
 struct waiter {
 	machine_done done;
 	void *ctx;
@@ -150,7 +155,6 @@ void machine_post(struct machine *m, u32 event);
 
 /* ns since main() began, CLOCK_MONOTONIC. */
 u64 since_start_ns(void);
-u64 clock_ns(int clock);
 
 /* ---- bus.c: the vCPU threads' way in ---- */
 void bus_mmio(void *ctx, struct vcpu *v, u64 gpa, u8 *data, unsigned len, bool write);
@@ -182,8 +186,9 @@ int spec_from_snapshot(struct machine_spec *spec, const struct snap *s, struct e
 /* ---- vmdir.c ---- */
 /*
  * In two steps, because each name costs time and the guest need not wait for all of them. First
- * what an operator can have got wrong: the directory, the lock on the id, the vsock socket. Then,
- * once the guest runs: api.sock, pid and log. Nothing is left when the first step fails.
+ * what an operator can have got wrong: the directory, the lock on the id, the vsock socket, the
+ * file of --log. Then, once the guest runs: api.sock and the log of its own. Nothing is left when
+ * the first step fails.
  */
 int vmdir_create(struct vmdir *d, const struct machine_spec *spec, struct err *e);
 int vmdir_complete(struct vmdir *d, const struct machine_spec *spec, struct err *e);

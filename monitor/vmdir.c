@@ -122,7 +122,7 @@ int vmdir_complete(struct vmdir *d, const struct machine_spec *spec, struct err 
 {
 	int r = listen_api(d, spec->id, e);
 
-	return r ? r : open_log(d, spec, e);
+	return r || d->log_fd >= 0 ? r : open_log(d, spec, e);
 }
 
 static bool on_tmpfs(const char *path)
@@ -212,8 +212,7 @@ int vmdir_create(struct vmdir *d, const struct machine_spec *spec, struct err *e
 	bool fresh = false;
 	int r;
 
-	*d = (struct vmdir){.dir_fd = -1, .pid_fd = -1, .api_fd = -1, .vsock_fd = -1,
-		.log_fd = -1};
+	*d = VMDIR_NONE;
 	r = vm_path(d->path, sizeof(d->path), spec->id, NULL, e);
 	if (r)
 		return r;
@@ -227,6 +226,8 @@ int vmdir_create(struct vmdir *d, const struct machine_spec *spec, struct err *e
 	if (!fresh)
 		remove_leftovers(d); /* of a dead VM of this name */
 	r = listen_vsock(d, spec, e);
+	if (!r && spec->log_path[0])
+		r = open_log(d, spec, e);
 	if (r)
 		vmdir_remove(d, false, NULL);
 	return r;

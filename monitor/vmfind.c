@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "monitor/base/cleanup.h"
+#include "monitor/base/clock.h"
 #include "monitor/client.h"
 
 #define DIR_CAP     512u
@@ -159,21 +160,13 @@ int vm_list(char ***ret_ids, size_t *ret_n, struct err *e)
 
 /* ---- ending ---- */
 
-static u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
-}
-
 int vm_wait_gone(const char *id, pid_t pid, u64 timeout_ns, struct err *e)
 {
-	u64 begin = now_ns();
+	u64 begin = monotonic_ns();
 	pid_t now;
 
 	for (int pause_ms = 1; vm_look(id, &now) == VM_LIVES && now == pid;) {
-		if (now_ns() - begin >= timeout_ns)
+		if (monotonic_ns() - begin >= timeout_ns)
 			return err_set(e, -ETIMEDOUT,
 				"VM \"%s\" (pid %d) was asked to end but still runs "
 				"(kelvin kill %s ends it at once)",

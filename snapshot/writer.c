@@ -22,6 +22,7 @@
 #include <time.h>
 
 #include "monitor/base/cleanup.h"
+#include "monitor/base/clock.h"
 #include "snapshot/crc32c_int.h"
 #include "snapshot/dir_int.h"
 #include "snapshot/format.h"
@@ -271,7 +272,6 @@ u64 snap_data_bytes(const struct snap_writer *w)
 static int finish_state(struct snap_writer *w, struct err *e)
 {
 	struct enc map = {0};
-	struct timespec now;
 
 	w->map.crc = w->crc.buf;
 	w->map.crc_len = w->crc.len;
@@ -281,9 +281,7 @@ static int finish_state(struct snap_writer *w, struct err *e)
 	else
 		snap_encode_section(&w->state, SNAP_MAP_TAG, SNAP_MAP_VERSION, map.buf, map.len);
 	enc_free(&map);
-	clock_gettime(CLOCK_REALTIME, &now);
-	snap_encode_end(&w->state, w->section_count + 1,
-		(u64)now.tv_sec * 1000000000u + (u64)now.tv_nsec);
+	snap_encode_end(&w->state, w->section_count + 1, clock_ns(CLOCK_REALTIME));
 	if (w->state.oom)
 		return fail(w, e, ENOMEM, "cannot encode its state");
 	/* The sections fitted; only the checksums of a huge guest's memory get us here. */

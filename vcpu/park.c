@@ -26,6 +26,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "monitor/base/clock.h"
+
 #define NS_PER_S 1000000000ull
 #define RFLAGS_IF (1ull << 9)
 /* Less CPU time than this between two probes is no life; answering a probe takes some itself. */
@@ -65,15 +67,6 @@ void vcpu_wait(struct vcpu *v, u64 ns)
 }
 
 /* ---- CPU time ---- */
-
-static u64 clock_ns(clockid_t clock)
-{
-	struct timespec ts;
-
-	if (clock_gettime(clock, &ts) < 0)
-		return 0;
-	return (u64)ts.tv_sec * NS_PER_S + (u64)ts.tv_nsec;
-}
 
 static u64 cpu_time_ns(const struct vcpu *v)
 {

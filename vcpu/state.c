@@ -27,20 +27,13 @@
 
 #include "monitor/base/arith.h"
 #include "monitor/base/cleanup.h"
+#include "monitor/base/clock.h"
 
 #define NS_PER_S         1000000000ull
 #define XCR0_RESET       1u
 #define DR6_RESET        0xffff0ff0ull
 #define DR7_RESET        0x400ull
 #define TSC_TOLERANCE_PPM 250u
-
-static u64 realtime_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (u64)ts.tv_sec * NS_PER_S + (u64)ts.tv_nsec;
-}
 
 /* ---- save ---- */
 
@@ -52,7 +45,8 @@ int vm_save(struct vm *vm, struct enc *out, struct err *e)
 	if (kvm_call(vm->vm_fd, KVM_GET_CLOCK, &clock) < 0)
 		return err_sys(e, errno, "KVM_GET_CLOCK");
 	s.clock_ns = clock.clock;
-	s.realtime_ns = clock.flags & KVM_CLOCK_REALTIME ? clock.realtime : realtime_ns();
+	s.realtime_ns = clock.flags & KVM_CLOCK_REALTIME ? clock.realtime
+							 : clock_ns(CLOCK_REALTIME);
 	s.ioapic_id = vm->ioapic.id;
 	s.ioapic_select = vm->ioapic.select;
 	memcpy(s.rte, vm->ioapic.rte, sizeof(s.rte));
@@ -167,7 +161,7 @@ int vm_load(struct vm *vm, const void *data, size_t len, struct err *e)
 {
 	struct kvm_clock_data clock = {0};
 	struct vm_state s;
-	u64 now = realtime_ns();
+	u64 now = clock_ns(CLOCK_REALTIME);
 	bool routed = false;
 	int r = vm_state_decode(&s, data, len, e);
 

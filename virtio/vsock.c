@@ -34,9 +34,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "monitor/base/cleanup.h"
+#include "monitor/base/clock.h"
 #include "virtio/vsock_int.h"
 
 #define CID_FIRST 3u
@@ -45,14 +45,6 @@
 #define PATH_LEN_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - sizeof("_4294967295"))
 
 static void accept_done(struct ring_op *op, int res);
-
-u64 vsock_now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
-}
 
 void vsock_lock(struct vsock *v)
 {
@@ -89,7 +81,7 @@ void vsock_timer(struct vsock *v, u64 due_ns)
 		}
 		return;
 	}
-	now_ns = vsock_now_ns();
+	now_ns = monotonic_ns();
 	v->timer_at_ns = due_ns;
 	ring_timeout(v->ring, &v->timer_op, &v->timer_ts, due_ns > now_ns ? due_ns - now_ns : 0);
 }
@@ -105,7 +97,7 @@ static bool is_due(u64 due_ns, u64 now_ns, u64 *at_ns)
 static void timer_done(struct ring_op *op, int res)
 {
 	struct vsock *v = container_of(op, struct vsock, timer_op);
-	u64 now_ns = vsock_now_ns(), at_ns = UINT64_MAX;
+	u64 now_ns = monotonic_ns(), at_ns = UINT64_MAX;
 	struct vsock_conn *c, *next;
 
 	vsock_lock(v);
@@ -156,7 +148,7 @@ static void accept_done(struct ring_op *op, int res)
 		break;
 	default:
 		if (res < 0) { /* out of descriptors or memory: let others give some back */
-			v->accept_due_ns = vsock_now_ns() + VSOCK_BACKOFF_MAX_NS;
+			v->accept_due_ns = monotonic_ns() + VSOCK_BACKOFF_MAX_NS;
 			vsock_timer(v, v->accept_due_ns);
 			break;
 		}

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "monitor/base/cleanup.h"
+#include "monitor/base/clock.h"
 #include "virtio/vsock_int.h"
 
 static void line_recv(struct vsock_conn *c);
@@ -168,14 +169,14 @@ void conn_due(struct vsock_conn *c, u64 ns)
 {
 	c->due_ns = 0;
 	if (ns) {
-		c->due_ns = vsock_now_ns() + ns;
+		c->due_ns = monotonic_ns() + ns;
 		vsock_timer(c->v, c->due_ns);
 	}
 }
 
 void conn_retry(struct vsock_conn *c)
 {
-	u64 now_ns = vsock_now_ns();
+	u64 now_ns = monotonic_ns();
 	u64 left_ns = c->give_up_ns > now_ns ? c->give_up_ns - now_ns : 1;
 
 	conn_due(c, c->backoff_ns < left_ns ? c->backoff_ns : left_ns);
@@ -186,7 +187,7 @@ void conn_retry(struct vsock_conn *c)
 
 void conn_timeout(struct vsock_conn *c)
 {
-	bool late = vsock_now_ns() >= c->give_up_ns;
+	bool late = monotonic_ns() >= c->give_up_ns;
 
 	c->due_ns = 0;
 	switch (c->state) {
@@ -289,7 +290,7 @@ static void line_complete(struct vsock_conn *c)
 	}
 	conn_set_ports(c, port, new_local_port(c->v, port));
 	conn_poll_in(c); /* for what follows the line, and to see the client leave */
-	c->give_up_ns = vsock_now_ns() + c->v->wait_ms * 1000000ull;
+	c->give_up_ns = monotonic_ns() + c->v->wait_ms * 1000000ull;
 	conn_request(c);
 }
 
@@ -354,7 +355,7 @@ void conn_accepted(struct vsock_conn *c)
 
 void conn_request(struct vsock_conn *c)
 {
-	u64 now_ns = vsock_now_ns();
+	u64 now_ns = monotonic_ns();
 	u64 left_ns = c->give_up_ns > now_ns ? c->give_up_ns - now_ns : 0;
 
 	if (virtio_live(&c->v->dev) && !c->v->reset_pending) {
@@ -372,7 +373,7 @@ void conn_request(struct vsock_conn *c)
 
 void conn_refused(struct vsock_conn *c)
 {
-	if (vsock_now_ns() >= c->give_up_ns) {
+	if (monotonic_ns() >= c->give_up_ns) {
 		conn_kill(c, false);
 		return;
 	}

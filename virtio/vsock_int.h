@@ -177,7 +177,6 @@ static inline struct vsock *vsock_of(struct virtio_dev *d)
 /* vsock.c */
 void vsock_lock(struct vsock *v);
 void vsock_unlock(struct vsock *v);
-u64 vsock_now_ns(void);
 /* Makes sure that the timer fires at @due_ns or before. */
 void vsock_timer(struct vsock *v, u64 due_ns);
 

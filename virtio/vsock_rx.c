@@ -26,6 +26,8 @@
 #include <endian.h>
 #include <errno.h>
 
+#include "monitor/base/clock.h"
+
 #include "virtio/vsock_int.h"
 
 #define EVENT_LEN sizeof(struct virtio_vsock_event)
@@ -378,7 +380,7 @@ void vsock_event_run(struct vsock *v)
 		return;
 	}
 	if (!v->gate_due_ns) {
-		v->gate_due_ns = vsock_now_ns() + VSOCK_GATE_NS;
+		v->gate_due_ns = monotonic_ns() + VSOCK_GATE_NS;
 		vsock_timer(v, v->gate_due_ns);
 	}
 	if (v->event_pending) {

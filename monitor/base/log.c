@@ -8,6 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "monitor/base/clock.h"
+
 #define WINDOW_NS 5000000000ull
 #define WINDOW_LINES 10
 
@@ -70,11 +72,8 @@ void log_line(const char *fmt, ...)
 
 bool log_allowed(struct log_site *site)
 {
-	struct timespec ts;
-	u64 now;
+	u64 now = monotonic_ns();
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	now = (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
 	/* Two threads may race here; the worst is a line too many. */
 	if (now - __atomic_load_n(&site->window_ns, __ATOMIC_RELAXED) > WINDOW_NS) {
 		__atomic_store_n(&site->window_ns, now, __ATOMIC_RELAXED);

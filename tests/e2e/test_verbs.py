@@ -154,6 +154,12 @@ def test_kernels_that_are_none():
     refused('run', '--initrd', big, guest('echo'), says='initrd')
 
 
+def test_a_log_that_cannot_be_opened_stops_it_before_the_guest_runs():
+    r = refused('run', '--console', '--log', '/nowhere/log', guest('hello'), says='/nowhere/log')
+    assert r.out == '', 'the guest ran'
+    assert running_ids() == []
+
+
 def test_bad_numbers():
     for opt, value in (('--memory', '0'), ('--memory', '-1'), ('--memory', '12Q'), ('--memory', ''),
                        ('--memory', '99999999999999999999G'), ('--cpus', '0'), ('--cpus', '33'),
