@@ -283,6 +283,7 @@ static int add_device(struct machine *m, struct virtio_dev *d, struct err *e)
 	slot->machine = m;
 	slot->dev = d;
 	slot->kick.done = on_kick;
+	virtio_attach(d, m->ring);
 	m->device_count++;
 	return vm_add_device(m->vm, window_gpa + VIRTIO_MMIO_NOTIFY, d->kick_fd,
 		VIRTIO_GSI + m->device_count - 1, e);

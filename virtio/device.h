@@ -18,10 +18,11 @@
 #include <pthread.h>
 
 #include "virtio/queue.h"
+#include "virtio/ring.h"
 
 #define VIRTIO_MMIO_WINDOW 0x1000u
 #define VIRTIO_MMIO_NOTIFY 0x50u
-#define VIRTIO_QUEUES_MAX  8u
+#define VIRTIO_QUEUES_MAX  33u /* 16 pairs of a network device and its control queue */
 
 /* Feature masks. The kernel's headers have VIRTIO_F_* as bit numbers. */
 #define VIRTIO_MASK_INDIRECT_DESC (1ull << 28)
@@ -33,6 +34,7 @@ struct virtio_dev;
 struct virtio_ops {
 	const char *name;     /* "vsock": for logs and snapshot sections */
 	u32 device_id;        /* VIRTIO_ID_* */
+	/* Both may be changed in struct virtio_dev by the model's constructor, after virtio_init(). */
 	unsigned queue_count; /* at most VIRTIO_QUEUES_MAX */
 	u64 features;         /* besides VERSION_1, INDIRECT_DESC and EVENT_IDX, which all have */
 
@@ -78,6 +80,8 @@ struct virtio_dev {
 	const struct virtio_ops *ops;
 	const struct mem *mem;
 	struct virtio_irq irq;
+	unsigned queue_count; /* of this instance; fixed once the guest runs */
+	u64 features;         /* the same */
 	pthread_mutex_t lock;
 	pthread_cond_t idle; /* io_count fell to 0 */
 
@@ -92,6 +96,10 @@ struct virtio_dev {
 	bool restored;         /* loaded live, and process() has not run since */
 	bool scheduled;        /* atomic: virtio_schedule() since process() last ran */
 	unsigned io_count;     /* operations on guest memory the kernel has now */
+	u64 used_soon;         /* bit n: virtio_used_soon() for queue n since the turn began */
+	struct ring *ring;     /* which looks at us; NULL: none, see virtio_attach() */
+	struct ring_watch watch;
+	struct ring_task flush;
 	u32 epoch;             /* counts resets: an op started in an older epoch is void */
 	int kick_fd;           /* eventfd, owned: ioeventfd of QueueNotify, and virtio_schedule() */
 	struct virtio_stats stats;
@@ -101,6 +109,12 @@ struct virtio_dev {
 int virtio_init(struct virtio_dev *d, const struct virtio_ops *ops, const struct mem *mem,
 	struct virtio_irq irq, struct err *e);
 void virtio_finish(struct virtio_dev *d);
+/*
+ * Lets @ring look at the queues while it is awake, and collects interrupts until the end of its
+ * turns. Loop thread, before the guest runs. The ring must outlive the device's last process().
+ * Without it everything works too, with a kick and an interrupt for each chain.
+ */
+void virtio_attach(struct virtio_dev *d, struct ring *ring);
 
 /* The 4 KiB register window. vCPU threads. @off < VIRTIO_MMIO_WINDOW; any @len 1..8 (T01, T02). */
 void virtio_mmio_read(struct virtio_dev *d, u64 off, void *data, unsigned len);
@@ -131,6 +145,14 @@ bool virtio_has(const struct virtio_dev *d, u64 f);
 
 /* Interrupts for used buffers on @q, if the driver wants one. Under lock. */
 void virtio_used(struct virtio_dev *d, struct vq *q);
+/* The same at the end of this turn of the loop, once for all that is pushed until then. */
+void virtio_used_soon(struct virtio_dev *d, struct vq *q);
+/*
+ * The model found @q empty and stops looking: process() is to be called when there is more. True
+ * if there is more already, so look again. The driver is asked to kick only when the loop is about
+ * to sleep; until then the loop looks by itself. Call vq_kicks_off() before a drain. Under lock.
+ */
+bool virtio_want_kick(struct virtio_dev *d, struct vq *q);
 /* Config changed: bumps the generation, raises the config interrupt. Under lock. */
 void virtio_config_changed(struct virtio_dev *d);
 /* A ring is broken: NEEDS_RESET and a config interrupt; no ring access until reset. Under lock. */

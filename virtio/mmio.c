@@ -110,27 +110,27 @@ static void count(u64 *stat)
 
 static u64 offered(const struct virtio_dev *d)
 {
-	return d->ops->features | VIRTIO_MASK_VERSION_1 | VIRTIO_MASK_INDIRECT_DESC |
+	return d->features | VIRTIO_MASK_VERSION_1 | VIRTIO_MASK_INDIRECT_DESC |
 		VIRTIO_MASK_EVENT_IDX;
 }
 
 /* The selected queue, or NULL. */
 static struct vq *selected(struct virtio_dev *d)
 {
-	return d->queue_sel < d->ops->queue_count ? &d->queue[d->queue_sel] : NULL;
+	return d->queue_sel < d->queue_count ? &d->queue[d->queue_sel] : NULL;
 }
 
 /* No ring is touched from here on. */
 static void stop_queues(struct virtio_dev *d)
 {
-	for (unsigned i = 0; i < d->ops->queue_count; i++)
+	for (unsigned i = 0; i < d->queue_count; i++)
 		d->queue[i].live = false;
 }
 
 /* What the driver set up is gone; the device is as it was when it was made. */
 static void forget(struct virtio_dev *d)
 {
-	for (unsigned i = 0; i < d->ops->queue_count; i++)
+	for (unsigned i = 0; i < d->queue_count; i++)
 		vq_reset(&d->queue[i]);
 	d->status = 0;
 	__atomic_store_n(&d->interrupt_status, 0, __ATOMIC_RELEASE);
@@ -152,7 +152,9 @@ int virtio_init(struct virtio_dev *d, const struct virtio_ops *ops, const struct
 	d->ops = ops;
 	d->mem = mem;
 	d->irq = irq;
-	for (unsigned i = 0; i < ops->queue_count; i++)
+	d->queue_count = ops->queue_count;
+	d->features = ops->features;
+	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
 		d->queue[i] = (struct vq){.mem = mem, .size_max = VQ_SIZE_MAX};
 	must(!pthread_mutex_init(&d->lock, NULL));
 	must(!pthread_cond_init(&d->idle, NULL));
@@ -161,6 +163,8 @@ int virtio_init(struct virtio_dev *d, const struct virtio_ops *ops, const struct
 
 void virtio_finish(struct virtio_dev *d)
 {
+	if (d->ring)
+		ring_remove_watch(&d->watch);
 	fd_close(&d->kick_fd);
 	pthread_cond_destroy(&d->idle);
 	pthread_mutex_destroy(&d->lock);
@@ -181,6 +185,30 @@ void virtio_used(struct virtio_dev *d, struct vq *q)
 {
 	if (vq_need_interrupt(q))
 		interrupt(d, VIRTIO_MMIO_INT_VRING);
+}
+
+void virtio_used_soon(struct virtio_dev *d, struct vq *q)
+{
+	if (!d->ring) {
+		virtio_used(d, q);
+		return;
+	}
+	d->used_soon |= 1ull << (q - d->queue);
+	ring_at_end(d->ring, &d->flush);
+}
+
+/* The turn is over: one interrupt for all it has used. */
+static void flush(struct ring_task *t)
+{
+	struct virtio_dev *d = container_of(t, struct virtio_dev, flush);
+	bool wanted = false;
+
+	pthread_mutex_lock(&d->lock);
+	for (; d->used_soon; d->used_soon &= d->used_soon - 1)
+		wanted |= vq_need_interrupt(&d->queue[__builtin_ctzll(d->used_soon)]);
+	if (wanted)
+		interrupt(d, VIRTIO_MMIO_INT_VRING);
+	pthread_mutex_unlock(&d->lock);
 }
 
 void virtio_config_changed(struct virtio_dev *d)
@@ -250,6 +278,59 @@ void virtio_process(struct virtio_dev *d)
 	pthread_mutex_unlock(&d->lock);
 }
 
+bool virtio_want_kick(struct virtio_dev *d, struct vq *q)
+{
+	if (d->ring)
+		q->want = !vq_pending(q);
+	return d->ring ? !q->want && q->live : vq_kicks_on(q);
+}
+
+/*
+ * Calls process() if a queue that the model waits for has something; with @arm the driver is asked
+ * to kick for those that have not. The model must ask again: if it does not care any more, for a
+ * queue that stays full, this must not go on for ever.
+ */
+static bool look_at_queues(struct virtio_dev *d, bool arm)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&d->lock);
+	for (unsigned i = 0; i < d->queue_count && virtio_live(d); i++) {
+		struct vq *q = &d->queue[i];
+
+		if (!q->want || (arm && q->armed))
+			continue;
+		if (arm ? vq_kicks_on(q) : vq_pending(q)) {
+			q->want = false;
+			found = true;
+		}
+	}
+	if (found)
+		d->ops->process(d);
+	pthread_mutex_unlock(&d->lock);
+	return found;
+}
+
+static bool look(struct ring_watch *w)
+{
+	return look_at_queues(container_of(w, struct virtio_dev, watch), false);
+}
+
+static bool before_sleep(struct ring_watch *w)
+{
+	return look_at_queues(container_of(w, struct virtio_dev, watch), true);
+}
+
+void virtio_attach(struct virtio_dev *d, struct ring *ring)
+{
+	must(!d->ring);
+	d->ring = ring;
+	d->flush.run = flush;
+	d->watch.look = look;
+	d->watch.before_sleep = before_sleep;
+	ring_add_watch(ring, &d->watch);
+}
+
 void virtio_freeze(struct virtio_dev *d)
 {
 	pthread_mutex_lock(&d->lock);
@@ -305,7 +386,7 @@ static bool status_edge(u32 from, u32 to)
 /* From FEATURES_OK on the queues know what was negotiated. */
 static void features_to_queues(struct virtio_dev *d)
 {
-	for (unsigned i = 0; i < d->ops->queue_count; i++) {
+	for (unsigned i = 0; i < d->queue_count; i++) {
 		d->queue[i].event_idx = virtio_has(d, VIRTIO_MASK_EVENT_IDX);
 		d->queue[i].indirect = virtio_has(d, VIRTIO_MASK_INDIRECT_DESC);
 	}
@@ -314,7 +395,7 @@ static void features_to_queues(struct virtio_dev *d)
 /* DRIVER_OK. */
 static void start(struct virtio_dev *d)
 {
-	for (unsigned i = 0; i < d->ops->queue_count; i++) {
+	for (unsigned i = 0; i < d->queue_count; i++) {
 		struct vq *q = &d->queue[i];
 
 		/* Checked before, but maybe by the process that saved us. */
@@ -432,7 +513,7 @@ static void write_reg(struct virtio_dev *d, enum reg r, u32 v)
 		write_ready(d, q, v);
 		break;
 	case REG_QUEUE_NOTIFY:
-		if (v >= d->ops->queue_count)
+		if (v >= d->queue_count)
 			count(&d->stats.bad_accesses);
 		else
 			wake_loop(d);
@@ -577,7 +658,7 @@ void virtio_save(struct virtio_dev *d, struct enc *out)
 	pthread_mutex_lock(&d->lock);
 	must(!d->io_count && !d->resetting);
 	enc_u32(out, d->ops->device_id);
-	enc_u32(out, d->ops->queue_count);
+	enc_u32(out, d->queue_count);
 	enc_u32(out, d->status);
 	enc_u32(out, __atomic_load_n(&d->interrupt_status, __ATOMIC_ACQUIRE));
 	enc_u32(out, d->config_generation);
@@ -585,7 +666,7 @@ void virtio_save(struct virtio_dev *d, struct enc *out)
 	enc_u32(out, d->driver_features_sel);
 	enc_u32(out, d->queue_sel);
 	enc_u64(out, d->driver_features);
-	for (unsigned i = 0; i < d->ops->queue_count; i++)
+	for (unsigned i = 0; i < d->queue_count; i++)
 		vq_save(&d->queue[i], out);
 	if (d->ops->save)
 		d->ops->save(d, out);
@@ -620,9 +701,9 @@ static int load_fields(struct virtio_dev *d, struct dec *in, struct err *e)
 		return err_set(e, -EINVAL, "ends too early");
 	if (device_id != d->ops->device_id)
 		return err_set(e, -EINVAL, "device_id: %u, not %u", device_id, d->ops->device_id);
-	if (queue_count != d->ops->queue_count)
+	if (queue_count != d->queue_count)
 		return err_set(e, -EINVAL, "queue_count: %u, not %u", queue_count,
-			d->ops->queue_count);
+			d->queue_count);
 	if (!status_legal(d->status))
 		return err_set(e, -EINVAL, "status: 0x%x is no state of a device", d->status);
 	if (d->interrupt_status & ~INT_BITS)
@@ -653,7 +734,7 @@ static int load_all(struct virtio_dev *d, struct dec *in, struct err *e)
 	if (r)
 		return r;
 	features_to_queues(d);
-	for (unsigned i = 0; i < d->ops->queue_count; i++) {
+	for (unsigned i = 0; i < d->queue_count; i++) {
 		r = vq_load(&d->queue[i], in, e);
 		if (!r)
 			r = check_queue(d, &d->queue[i], e);

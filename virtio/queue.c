@@ -258,6 +258,7 @@ bool vq_need_interrupt(struct vq *q)
 
 void vq_kicks_off(struct vq *q)
 {
+	q->want = q->armed = false;
 	/* With EVENT_IDX the driver is silent by itself once it is past the last avail_event. */
 	if (q->live && !q->event_idx)
 		span_store16(q->used, RING_FLAGS, VRING_USED_F_NO_NOTIFY);
@@ -267,6 +268,7 @@ bool vq_kicks_on(struct vq *q)
 {
 	if (!q->live)
 		return false;
+	q->armed = true;
 	if (q->event_idx)
 		span_store16(q->used, AVAIL_EVENT(q), q->next_avail);
 	else

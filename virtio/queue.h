@@ -43,6 +43,8 @@ struct vq {
 	u16 signalled;  /* next_used when an interrupt was last decided */
 	u64 in_flight[VQ_SIZE_MAX / 64]; /* heads popped and not pushed */
 	u16 in_flight_count;
+	bool want;  /* the device stopped looking, and is to look again when there is more */
+	bool armed; /* the driver was asked to kick, since vq_kicks_off() */
 };
 
 struct vq_chain {
@@ -85,7 +87,8 @@ bool vq_need_interrupt(struct vq *q);
 
 /*
  * Kick suppression. vq_kicks_off() while the device is looking anyway; vq_kicks_on() before it
- * stops looking: returns true if chains became available meanwhile, so look again.
+ * stops looking: returns true if chains became available meanwhile, so look again. Device models
+ * call virtio_want_kick() instead of the second.
  */
 void vq_kicks_off(struct vq *q);
 bool vq_kicks_on(struct vq *q);

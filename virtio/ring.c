@@ -16,13 +16,33 @@
  *
  * A turn runs the callbacks of the completions it found when it began, not of those that come
  * meanwhile, so that what the callbacks queued is handed over in time. A completion leaves the
- * queue before its callback runs: callbacks may do everything, also queue the same operation.
+ * queue before its callback runs: callbacks may do everything, also queue the same operation. Last
+ * come the turn's tasks: what is done once for many completions, as an interrupt.
+ *
+ * Sleeping. Waking a thread on another processor takes tens of microseconds, more than most of what
+ * the loop waits for. So before it sleeps it looks for a while, at the completion queue and at what
+ * is watched (the guest's rings), by loads from memory alone. That is worth its processor time only
+ * where things happen quickly: a sleep that lasted longer than the window switches looking off, and
+ * one that ended within the window switches it on again. So an idle loop sleeps without looking, at
+ * most one window is wasted for each sleep, and no timer is needed. Looking also stops, for
+ * POLL_BACKOFF_NS, when two looks were far apart: then somebody else needs the processor.
+ *
+ * before_sleep() of the watches asks to be woken (the guest is told to kick). It comes after what
+ * was queued was handed over and did not complete at once, as reads from the page cache do: a busy
+ * loop never asks for kicks.
  */
 #include "virtio/ring.h"
 
 #include <errno.h>
 #include <liburing.h>
 #include <stdlib.h>
+
+#include "monitor/base/clock.h"
+
+#define POLL_GAP_NS     100000u   /* between two looks: this thread was not running */
+#define POLL_BACKOFF_NS 20000000u /* and does not look for so long */
+#define FIXED_MAX       128u      /* descriptors that the kernel keeps looked up */
+#define FD_MAX          4096u     /* those below can be among them */
 
 #define CQ_FACTOR 4u /* completion entries for each submission entry; more wait in the kernel */
 
@@ -35,13 +55,23 @@ struct ring {
 	struct io_uring uring;
 	struct completion *stash;
 	unsigned stash_len, stash_cap;
+	LIST_HEAD(, ring_watch) watches;
+	STAILQ_HEAD(, ring_task) tasks;
+	u64 poll_max_ns; /* the window */
+	bool polling;    /* looking pays at present */
+	u64 no_poll_until_ns;
+	struct ring_stats stats;
+	u8 slot_of[FD_MAX]; /* of the fixed files + 1; 0: none */
+	u8 slot_used[FIXED_MAX];
 };
 
 /* Best first. DEFER_TASKRUN (Linux 6.1) runs completions where we wait and nowhere else. */
 static const unsigned setups[] = {
-	IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL,
-	IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL,
-	IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL,
+	IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
+		IORING_SETUP_SUBMIT_ALL,
+	IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
+		IORING_SETUP_SUBMIT_ALL,
+	IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
 	IORING_SETUP_SUBMIT_ALL,
 	0,
 };
@@ -78,6 +108,9 @@ int ring_create(struct ring **ret, unsigned entries, struct err *e)
 		free(r);
 		return create_error(-res, e);
 	}
+	LIST_INIT(&r->watches);
+	STAILQ_INIT(&r->tasks);
+	r->stats.setup_flags = r->uring.flags & ~(IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE);
 	*ret = r;
 	return 0;
 }
@@ -88,6 +121,8 @@ void ring_destroy(struct ring **rp)
 
 	if (!r)
 		return;
+	while (!LIST_EMPTY(&r->watches))
+		ring_remove_watch(LIST_FIRST(&r->watches));
 	io_uring_queue_exit(&r->uring);
 	free(r->stash);
 	free(r);
@@ -174,29 +209,194 @@ static bool passing(int res)
 	return res >= 0 || res == -EINTR || res == -EAGAIN || res == -EBUSY;
 }
 
-int ring_run(struct ring *r)
+static void run_tasks(struct ring *r)
 {
-	int res = io_uring_submit_and_wait(&r->uring, r->stash_len ? 0 : 1);
+	struct ring_task *t;
 
+	while ((t = STAILQ_FIRST(&r->tasks))) {
+		STAILQ_REMOVE_HEAD(&r->tasks, link);
+		t->queued = false;
+		t->run(t);
+	}
+}
+
+static bool has_completions(const struct ring *r)
+{
+	return r->stash_len || io_uring_cq_ready(&r->uring);
+}
+
+/* Whether the kernel has completions that it will post when asked for them. */
+static bool has_task_work(const struct ring *r)
+{
+	return __atomic_load_n(r->uring.sq.kflags, __ATOMIC_RELAXED) & IORING_SQ_TASKRUN;
+}
+
+static bool look_at_watches(struct ring *r)
+{
+	struct ring_watch *w;
+	bool found = false;
+
+	LIST_FOREACH (w, &r->watches, link)
+		found |= w->look(w);
+	return found;
+}
+
+static bool ask_for_wakeup(struct ring *r)
+{
+	struct ring_watch *w;
+	bool found = false;
+
+	LIST_FOREACH (w, &r->watches, link)
+		found |= w->before_sleep(w);
+	return found;
+}
+
+/* Looks until there is something to do; false where the window passed in vain. */
+static bool poll_window(struct ring *r)
+{
+	u64 begin_ns = monotonic_ns(), now_ns = begin_ns, then_ns;
+	bool found = false;
+
+	if (!r->polling || now_ns < r->no_poll_until_ns)
+		return false;
+	r->stats.polls++;
+	do {
+		found = look_at_watches(r) || has_completions(r) || has_task_work(r);
+		if (found)
+			break;
+		__builtin_ia32_pause();
+		then_ns = now_ns;
+		now_ns = monotonic_ns();
+		if (now_ns - then_ns > POLL_GAP_NS) {
+			r->no_poll_until_ns = now_ns + POLL_BACKOFF_NS;
+			break;
+		}
+	} while (now_ns - begin_ns < r->poll_max_ns);
+	r->stats.poll_hits += found;
+	r->stats.poll_ns += monotonic_ns() - begin_ns;
+	return found;
+}
+
+/* Sleeps until there is a completion. */
+static int sleep_on(struct ring *r)
+{
+	u64 begin_ns = r->poll_max_ns ? monotonic_ns() : 0;
+	int res = io_uring_submit_and_wait(&r->uring, 1);
+
+	r->stats.sleeps++;
+	if (r->poll_max_ns)
+		r->polling = monotonic_ns() - begin_ns <= r->poll_max_ns;
+	return res;
+}
+
+/* One turn, up to its tasks. */
+static int turn(struct ring *r, bool may_sleep)
+{
+	int res = 0;
+
+	if (io_uring_sq_ready(&r->uring) || (!has_completions(r) && (has_task_work(r) || !may_sleep)))
+		res = io_uring_submit_and_get_events(&r->uring);
+	if (passing(res) && !has_completions(r)) {
+		if (may_sleep && poll_window(r)) {
+			/* What a watch found was done; completions are for now, the rest is queued. */
+			if (!has_completions(r) && has_task_work(r))
+				res = io_uring_get_events(&r->uring);
+		} else if (!ask_for_wakeup(r) && may_sleep) {
+			res = sleep_on(r);
+		}
+	}
 	if (!passing(res))
 		return res;
-	run_callbacks(r);
-	return 0;
+	res = (int)run_callbacks(r);
+	run_tasks(r);
+	return res;
+}
+
+int ring_run(struct ring *r)
+{
+	int res;
+
+	r->stats.turns++;
+	res = turn(r, true);
+	return res < 0 ? res : 0;
 }
 
 int ring_poll_once(struct ring *r)
 {
-	int res = io_uring_submit_and_get_events(&r->uring);
-
-	if (!passing(res))
-		return res;
-	return (int)run_callbacks(r);
+	return turn(r, false);
 }
 
-/* Last, because some versions of liburing clear user_data in the prep functions. */
-static void finish(struct io_uring_sqe *sqe, struct ring_op *op)
+void ring_add_watch(struct ring *r, struct ring_watch *w)
+{
+	LIST_INSERT_HEAD(&r->watches, w, link);
+}
+
+void ring_remove_watch(struct ring_watch *w)
+{
+	if (w->link.le_prev) /* NULL: the ring is gone */
+		LIST_REMOVE(w, link);
+	w->link.le_prev = NULL;
+}
+
+void ring_at_end(struct ring *r, struct ring_task *t)
+{
+	if (!t->queued)
+		STAILQ_INSERT_TAIL(&r->tasks, t, link);
+	t->queued = true;
+}
+
+void ring_set_poll(struct ring *r, u64 max_ns)
+{
+	r->poll_max_ns = max_ns;
+	r->polling = false;
+}
+
+void ring_stats(const struct ring *r, struct ring_stats *ret)
+{
+	*ret = r->stats;
+}
+
+void ring_fix_file(struct ring *r, int fd)
+{
+	unsigned slot = 0;
+
+	if (fd < 0 || fd >= (int)FD_MAX || r->slot_of[fd])
+		return;
+	while (slot < FIXED_MAX && r->slot_used[slot])
+		slot++;
+	if (slot == FIXED_MAX)
+		return;
+	if (!r->stats.fixed_files && io_uring_register_files_sparse(&r->uring, FIXED_MAX))
+		return;
+	r->stats.fixed_files = true;
+	if (io_uring_register_files_update(&r->uring, slot, &fd, 1) != 1)
+		return;
+	r->slot_used[slot] = 1;
+	r->slot_of[fd] = (u8)(slot + 1);
+}
+
+void ring_unfix_file(struct ring *r, int fd)
+{
+	unsigned slot;
+	int none = -1;
+
+	if (fd < 0 || fd >= (int)FD_MAX || !r->slot_of[fd])
+		return;
+	slot = r->slot_of[fd] - 1u;
+	must(io_uring_register_files_update(&r->uring, slot, &none, 1) == 1);
+	r->slot_used[slot] = 0;
+	r->slot_of[fd] = 0;
+}
+
+/* Last, because some versions of liburing clear fields in the prep functions. */
+static void finish(const struct ring *r, struct io_uring_sqe *sqe, struct ring_op *op)
 {
 	io_uring_sqe_set_data(sqe, op);
+	if (op && sqe->fd >= 0 && sqe->fd < (int)FD_MAX && r->slot_of[sqe->fd] &&
+		sqe->opcode != IORING_OP_TIMEOUT) {
+		sqe->fd = r->slot_of[sqe->fd] - 1;
+		sqe->flags |= IOSQE_FIXED_FILE;
+	}
 }
 
 void ring_poll(struct ring *r, struct ring_op *op, int fd, unsigned poll_mask)
@@ -204,7 +404,7 @@ void ring_poll(struct ring *r, struct ring_op *op, int fd, unsigned poll_mask)
 	struct io_uring_sqe *sqe = start(r, op);
 
 	io_uring_prep_poll_add(sqe, fd, poll_mask);
-	finish(sqe, op);
+	finish(r, sqe, op);
 }
 
 void ring_accept(struct ring *r, struct ring_op *op, int fd)
@@ -212,7 +412,7 @@ void ring_accept(struct ring *r, struct ring_op *op, int fd)
 	struct io_uring_sqe *sqe = start(r, op);
 
 	io_uring_prep_accept(sqe, fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	finish(sqe, op);
+	finish(r, sqe, op);
 }
 
 void ring_connect(struct ring *r, struct ring_op *op, int fd, const struct sockaddr *sa,
@@ -221,7 +421,7 @@ void ring_connect(struct ring *r, struct ring_op *op, int fd, const struct socka
 	struct io_uring_sqe *sqe = start(r, op);
 
 	io_uring_prep_connect(sqe, fd, sa, len);
-	finish(sqe, op);
+	finish(r, sqe, op);
 }
 
 void ring_read(struct ring *r, struct ring_op *op, int fd, void *buf, unsigned len)
@@ -229,7 +429,7 @@ void ring_read(struct ring *r, struct ring_op *op, int fd, void *buf, unsigned l
 	struct io_uring_sqe *sqe = start(r, op);
 
 	io_uring_prep_read(sqe, fd, buf, len, (u64)-1); /* -1: where the file stands */
-	finish(sqe, op);
+	finish(r, sqe, op);
 }
 
 void ring_write(struct ring *r, struct ring_op *op, int fd, const void *buf, unsigned len)
@@ -237,7 +437,7 @@ void ring_write(struct ring *r, struct ring_op *op, int fd, const void *buf, uns
 	struct io_uring_sqe *sqe = start(r, op);
 
 	io_uring_prep_write(sqe, fd, buf, len, (u64)-1);
-	finish(sqe, op);
+	finish(r, sqe, op);
 }
 
 void ring_recv(struct ring *r, struct ring_op *op, int fd, void *buf, size_t len, int flags)
@@ -245,7 +445,7 @@ void ring_recv(struct ring *r, struct ring_op *op, int fd, void *buf, size_t len
 	struct io_uring_sqe *sqe = start(r, op);
 
 	io_uring_prep_recv(sqe, fd, buf, len, flags);
-	finish(sqe, op);
+	finish(r, sqe, op);
 }
 
 void ring_send(struct ring *r, struct ring_op *op, int fd, const void *buf, size_t len, int flags)
@@ -253,7 +453,7 @@ void ring_send(struct ring *r, struct ring_op *op, int fd, const void *buf, size
 	struct io_uring_sqe *sqe = start(r, op);
 
 	io_uring_prep_send(sqe, fd, buf, len, flags);
-	finish(sqe, op);
+	finish(r, sqe, op);
 }
 
 void ring_recvmsg(struct ring *r, struct ring_op *op, int fd, struct msghdr *msg, int flags)
@@ -261,7 +461,7 @@ void ring_recvmsg(struct ring *r, struct ring_op *op, int fd, struct msghdr *msg
 	struct io_uring_sqe *sqe = start(r, op);
 
 	io_uring_prep_recvmsg(sqe, fd, msg, (unsigned)flags);
-	finish(sqe, op);
+	finish(r, sqe, op);
 }
 
 void ring_sendmsg(struct ring *r, struct ring_op *op, int fd, const struct msghdr *msg, int flags)
@@ -269,7 +469,59 @@ void ring_sendmsg(struct ring *r, struct ring_op *op, int fd, const struct msghd
 	struct io_uring_sqe *sqe = start(r, op);
 
 	io_uring_prep_sendmsg(sqe, fd, msg, (unsigned)flags);
-	finish(sqe, op);
+	finish(r, sqe, op);
+}
+
+void ring_readv(struct ring *r, struct ring_op *op, int fd, const struct iovec *iov, unsigned n,
+	u64 off, int flags)
+{
+	struct io_uring_sqe *sqe = start(r, op);
+
+	io_uring_prep_readv2(sqe, fd, iov, n, off, flags);
+	finish(r, sqe, op);
+}
+
+void ring_writev(struct ring *r, struct ring_op *op, int fd, const struct iovec *iov, unsigned n,
+	u64 off, int flags)
+{
+	struct io_uring_sqe *sqe = start(r, op);
+
+	io_uring_prep_writev2(sqe, fd, iov, n, off, flags);
+	finish(r, sqe, op);
+}
+
+void ring_pread(struct ring *r, struct ring_op *op, int fd, void *buf, unsigned len, u64 off)
+{
+	struct io_uring_sqe *sqe = start(r, op);
+
+	io_uring_prep_read(sqe, fd, buf, len, off);
+	finish(r, sqe, op);
+}
+
+void ring_pwrite(struct ring *r, struct ring_op *op, int fd, const void *buf, unsigned len,
+	u64 off, int flags)
+{
+	struct io_uring_sqe *sqe = start(r, op);
+
+	io_uring_prep_write(sqe, fd, buf, len, off);
+	sqe->rw_flags = flags;
+	finish(r, sqe, op);
+}
+
+void ring_fdatasync(struct ring *r, struct ring_op *op, int fd)
+{
+	struct io_uring_sqe *sqe = start(r, op);
+
+	io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
+	finish(r, sqe, op);
+}
+
+void ring_fallocate(struct ring *r, struct ring_op *op, int fd, int mode, u64 off, u64 len)
+{
+	struct io_uring_sqe *sqe = start(r, op);
+
+	io_uring_prep_fallocate(sqe, fd, mode, (off_t)off, (off_t)len);
+	finish(r, sqe, op);
 }
 
 void ring_shutdown(struct ring *r, struct ring_op *op, int fd, int how)
@@ -277,7 +529,7 @@ void ring_shutdown(struct ring *r, struct ring_op *op, int fd, int how)
 	struct io_uring_sqe *sqe = start(r, op);
 
 	io_uring_prep_shutdown(sqe, fd, how);
-	finish(sqe, op);
+	finish(r, sqe, op);
 }
 
 void ring_timeout(struct ring *r, struct ring_op *op, struct ring_time *ts, u64 ns)
@@ -288,7 +540,7 @@ void ring_timeout(struct ring *r, struct ring_op *op, struct ring_time *ts, u64 
 	ts->sec = (long long)(ns / 1000000000u);
 	ts->nsec = (long long)(ns % 1000000000u);
 	io_uring_prep_timeout(sqe, (struct __kernel_timespec *)ts, 0, 0);
-	finish(sqe, op);
+	finish(r, sqe, op);
 }
 
 void ring_cancel(struct ring *r, struct ring_op *op)
@@ -299,5 +551,5 @@ void ring_cancel(struct ring *r, struct ring_op *op)
 		return;
 	sqe = new_sqe(r);
 	io_uring_prep_cancel(sqe, op, 0);
-	finish(sqe, NULL);
+	finish(r, sqe, NULL);
 }

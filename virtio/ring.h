@@ -12,6 +12,7 @@
 #ifndef KELVIN_VIRTIO_RING_H
 #define KELVIN_VIRTIO_RING_H
 
+#include <sys/queue.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -53,6 +54,16 @@ void ring_send(struct ring *r, struct ring_op *op, int fd, const void *buf, size
 /* @msg and what it points to must stay alive until done. */
 void ring_recvmsg(struct ring *r, struct ring_op *op, int fd, struct msghdr *msg, int flags);
 void ring_sendmsg(struct ring *r, struct ring_op *op, int fd, const struct msghdr *msg, int flags);
+/* At @off of a file. @iov (and what it points to) must stay alive until done. @flags: RWF_*. */
+void ring_readv(struct ring *r, struct ring_op *op, int fd, const struct iovec *iov, unsigned n,
+	u64 off, int flags);
+void ring_writev(struct ring *r, struct ring_op *op, int fd, const struct iovec *iov, unsigned n,
+	u64 off, int flags);
+void ring_pread(struct ring *r, struct ring_op *op, int fd, void *buf, unsigned len, u64 off);
+void ring_pwrite(struct ring *r, struct ring_op *op, int fd, const void *buf, unsigned len,
+	u64 off, int flags);
+void ring_fdatasync(struct ring *r, struct ring_op *op, int fd);
+void ring_fallocate(struct ring *r, struct ring_op *op, int fd, int mode, u64 off, u64 len);
 void ring_shutdown(struct ring *r, struct ring_op *op, int fd, int how);
 /* Completes with -ETIME after @ns nanoseconds; *@ts is storage that must stay alive until done. */
 struct ring_time {
@@ -62,5 +73,46 @@ struct ring_time {
 void ring_timeout(struct ring *r, struct ring_op *op, struct ring_time *ts, u64 ns);
 /* Asks the kernel to end @op; its callback still runs, with -ECANCELED or its result. */
 void ring_cancel(struct ring *r, struct ring_op *op);
+
+/*
+ * Tells the kernel that @fd will be used again and again, so that it looks it up once. Where the
+ * kernel cannot, nothing changes. Undo it before @fd is closed, and with no operation under way.
+ */
+void ring_fix_file(struct ring *r, int fd);
+void ring_unfix_file(struct ring *r, int fd);
+
+/* Something the loop looks at besides completions, as long as it is awake. */
+struct ring_watch {
+	/* Cheap, called often. Does the work it finds; true if there was any. */
+	bool (*look)(struct ring_watch *w);
+	/* The loop is about to sleep: arrange to be woken. True if there was work, which it did. */
+	bool (*before_sleep)(struct ring_watch *w);
+	LIST_ENTRY(ring_watch) link;
+};
+void ring_add_watch(struct ring *r, struct ring_watch *w);
+void ring_remove_watch(struct ring_watch *w);
+
+/* Something to be done once, at the end of this turn, however often it was asked for. */
+struct ring_task {
+	void (*run)(struct ring_task *t);
+	bool queued;
+	STAILQ_ENTRY(ring_task) link;
+};
+void ring_at_end(struct ring *r, struct ring_task *t);
+
+/*
+ * How long the loop goes on looking before it sleeps, at most: the wake-up of a sleeping thread
+ * costs more than a short wait. 0: not at all. It only does while that pays, see ring.c.
+ */
+void ring_set_poll(struct ring *r, u64 max_ns);
+
+struct ring_stats {
+	u64 turns, sleeps;
+	u64 polls, poll_hits; /* times the loop looked before sleeping, and found something */
+	u64 poll_ns;          /* spent looking */
+	unsigned setup_flags; /* IORING_SETUP_* in use */
+	bool fixed_files;
+};
+void ring_stats(const struct ring *r, struct ring_stats *ret);
 
 #endif

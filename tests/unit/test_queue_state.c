@@ -37,6 +37,7 @@ static void test_save_and_load(void **state)
 	in = dec_from(out.buf, out.len);
 	assert_int_equal(vq_load(&r, &in, NULL), 0);
 	assert_true(dec_done(&in));
+	vq_kicks_on(&f->q); /* as the load did */
 	assert_memory_equal(&r, &f->q, sizeof(r));
 	/* It goes on where the other stopped. */
 	assert_int_equal(vq_pop(&r, &f->c), VQ_OK);

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * disk.h - what a block device keeps its sectors in: a raw file or block device, maybe as the
+ * untouched base below a copy-on-write overlay. All I/O is on the ring.
+ *
+ * Bytes in, bytes out: this layer knows nothing of virtio. Everything is called by the loop thread
+ * unless said otherwise. The caller checks ranges against disk_size() (disk.c must() that they are
+ * inside) and keeps buffers and the op alive until the callback. Data is never parsed.
+ *
+ * What is promised: a write that was completed survives the end of this process; a flush that was
+ * completed means that all writes completed before it was queued survive the loss of power. Once a
+ * flush has failed, the kernel may have dropped pages, so every later flush fails too (until the
+ * disk is opened again). Writes outside the ranges asked for never happen, discard included.
+ */
+#ifndef KELVIN_VIRTIO_DISK_H
+#define KELVIN_VIRTIO_DISK_H
+
+#include "monitor/base/bytes.h"
+#include "virtio/ring.h"
+
+#define DISK_SECTOR 512u
+
+enum disk_sync {
+	DISK_WRITEBACK, /* page cache; a flush is fdatasync */
+	DISK_UNSAFE,    /* page cache; a flush does nothing, and is not offered to the guest */
+	DISK_DIRECT,    /* O_DIRECT, unaligned requests through a bounce buffer; a flush is fdatasync */
+};
+
+struct disk_config {
+	const char *path;    /* of the image, or of the base below the overlay */
+	const char *overlay; /* NULL: none. A file that is made if it is not there; the base is then
+			      * opened read-only, with a shared lock */
+	bool read_only;
+	enum disk_sync sync;
+};
+
+struct disk;
+
+/*
+ * Opens and locks (an OFD lock: exclusive for writing, shared for read-only) the file or block
+ * device; its length is taken once, rounded down to whole sectors. The format is never probed.
+ * Errors say what to do: which process has it locked where that can be known, not a file or block
+ * device, less than a sector, the overlay belongs to another base.
+ */
+int disk_open(struct disk **ret, const struct disk_config *cfg, struct ring *ring, struct err *e);
+/* No op is under way. NULL is fine. */
+void disk_close(struct disk **d);
+
+u64 disk_size(const struct disk *d); /* bytes, a multiple of DISK_SECTOR */
+/* The unit (bytes) in which I/O is cheap: logical block size, 512 where nothing is known. */
+u32 disk_block_size(const struct disk *d);
+bool disk_read_only(const struct disk *d);
+bool disk_can_discard(const struct disk *d); /* discard frees space (punch hole, BLKDISCARD) */
+bool disk_can_zero(const struct disk *d);    /* write-zeroes is better than writing zeroes */
+enum disk_sync disk_sync(const struct disk *d);
+/* Looks at the file again: its size may have changed. Returns the new size. */
+u64 disk_refresh(struct disk *d);
+
+/*
+ * One request. @done gets 0, or a negative errno (EIO also where the file ends too early); all
+ * bytes were transferred or the request failed. Callbacks run from the ring, never from the
+ * function that queued the request. Several may be under way, in no order.
+ */
+struct disk_op {
+	void (*done)(struct disk_op *op, int res);
+	/* The rest belongs to disk.c and overlay.c. */
+	struct disk *disk;
+	struct ring_op ring;
+	u8 what;
+	bool durable;
+	u32 at, count;     /* bytes done, of count */
+	u64 off;
+	const struct iovec *iov; /* the caller's */
+	unsigned iov_count;
+	struct iovec one;        /* what is left of a request of one buffer */
+	void *extra;             /* bounce buffer, overlay walk, the rest of a list */
+};
+
+/*
+ * @iov (@n entries, @len bytes in all) must stay alive until done: it may point into guest RAM.
+ * @off and @len are multiples of DISK_SECTOR, buffers need not be. @durable: complete only once it
+ * is on stable storage (RWF_DSYNC), for a guest that cannot flush.
+ */
+void disk_read(struct disk *d, struct disk_op *op, const struct iovec *iov, unsigned n, u64 off,
+	u32 len);
+void disk_write(struct disk *d, struct disk_op *op, const struct iovec *iov, unsigned n, u64 off,
+	u32 len, bool durable);
+void disk_flush(struct disk *d, struct disk_op *op);
+/* Discarded sectors read as anything, later. Space is freed where it can be; 0 where it cannot. */
+void disk_discard(struct disk *d, struct disk_op *op, u64 off, u64 len);
+/* Afterwards the range reads as zeroes. @unmap: space may be freed. */
+void disk_write_zeroes(struct disk *d, struct disk_op *op, u64 off, u64 len, bool unmap,
+	bool durable);
+/* Asks the kernel to end it early; its callback still runs. */
+void disk_cancel(struct disk *d, struct disk_op *op);
+
+/* Which file this is, as far as can be known without reading it; for snapshots. */
+struct disk_identity {
+	u64 dev, ino, size, mtime_ns; /* of a block device: rdev, 0, size, 0 */
+};
+void disk_identity(const struct disk *d, struct disk_identity *ret);
+
+/*
+ * Waits until everything written is on stable storage. Any thread, while no op is under way; may
+ * take long: snapshots call it from their worker.
+ */
+int disk_sync_now(struct disk *d, struct err *e);
+/*
+ * Copies the overlay's data (sparse stays sparse) to the new file @name in @dir_fd and syncs it,
+ * under the same conditions. The disk has an overlay.
+ */
+int disk_save_overlay(struct disk *d, int dir_fd, const char *name, struct err *e);
+
+#endif
