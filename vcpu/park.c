@@ -8,7 +8,8 @@
  * that follows a resume before anybody woke up is answered too. WANT_LEAVE is final.
  *
  * vcpu_wait() sleeps on vm->wake_seq, a futex that vm_irq() and every request bump: it reads the
- * word, then looks for reasons not to sleep, then sleeps only if the word is still the same.
+ * word, then looks for reasons not to sleep, then sleeps only if the word is still the same. While
+ * that pays (spin.h) it looks at the word for a while first: then nobody needs to wake it.
  *
  * Halt detection: KVM keeps a halted vCPU inside KVM_RUN, whether or not anything can wake it. When
  * no vCPU has used CPU time lately, all are kicked and look at themselves: the guest is dead if
@@ -26,7 +27,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "monitor/base/clock.h"
 
 #define NS_PER_S 1000000000ull
 #define RFLAGS_IF (1ull << 9)
@@ -47,18 +47,40 @@ void wake_waiters(struct vm *vm)
 		futex(&vm->wake_seq, FUTEX_WAKE, INT_MAX, NULL);
 }
 
+/* Looks whether there is reason to sleep at all. */
+static bool spin_for_wake(struct vcpu *v)
+{
+	u32 *seq = &v->vm->wake_seq;
+	bool found = false;
+
+	if (!spin_begin(&v->spin))
+		return false;
+	do {
+		found = __atomic_load_n(seq, __ATOMIC_ACQUIRE) != v->wake_seen ||
+			!vcpu_undisturbed(v);
+	} while (!found && spin_more(&v->spin));
+	return found;
+}
+
 void vcpu_wait(struct vcpu *v, u64 ns)
 {
 	struct vm *vm = v->vm;
 	struct timespec ts = {.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
 	u32 timed = ns != UINT64_MAX;
+	u64 begin_ns;
 	u32 seq;
 
+	if (ns > v->spin.max_ns && spin_for_wake(v)) {
+		v->wake_seen = __atomic_load_n(&vm->wake_seq, __ATOMIC_SEQ_CST);
+		return;
+	}
 	__atomic_fetch_add(&vm->timed_waiters, timed, __ATOMIC_SEQ_CST);
 	__atomic_fetch_add(&vm->waiters, 1, __ATOMIC_SEQ_CST);
 	seq = __atomic_load_n(&vm->wake_seq, __ATOMIC_SEQ_CST);
 	if (seq == v->wake_seen && ns && vcpu_undisturbed(v)) {
+		begin_ns = monotonic_ns();
 		futex(&vm->wake_seq, FUTEX_WAIT, seq, &ts);
+		spin_slept(&v->spin, monotonic_ns() - begin_ns);
 		seq = __atomic_load_n(&vm->wake_seq, __ATOMIC_SEQ_CST);
 	}
 	v->wake_seen = seq;
@@ -129,6 +151,12 @@ int vm_start(struct vm *vm, struct err *e)
 	pthread_attr_destroy(&attr);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return r ? err_sys(e, r, "starting a vCPU thread") : 0;
+}
+
+void vm_set_poll(struct vm *vm, u64 max_ns)
+{
+	for (unsigned i = 0; i < vm->count; i++)
+		vm->vcpu[i].spin.max_ns = max_ns;
 }
 
 void vm_resume(struct vm *vm)

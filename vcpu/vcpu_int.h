@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <time.h>
 
+#include "monitor/base/spin.h"
 #include "vcpu/vm.h"
 
 /* ---- CPUID (cpuid.c) ---- */
@@ -175,6 +176,7 @@ struct vcpu {
 	/* Its own thread, or the loop's while it is parked. */
 	bool io_pending;   /* an access was answered; KVM completes it on the next entry */
 	bool clock_paused; /* tell kvm-clock before the next entry */
+	struct spin spin; /* in vcpu_wait() */
 	u32 wake_seen;     /* vm->wake_seq at its last vcpu_wait() */
 	bool power_off;    /* the guest asked for it, with: */
 	int status;

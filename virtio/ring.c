@@ -19,13 +19,8 @@
  * queue before its callback runs: callbacks may do everything, also queue the same operation. Last
  * come the turn's tasks: what is done once for many completions, as an interrupt.
  *
- * Sleeping. Waking a thread on another processor takes tens of microseconds, more than most of what
- * the loop waits for. So before it sleeps it looks for a while, at the completion queue and at what
- * is watched (the guest's rings), by loads from memory alone. That is worth its processor time only
- * where things happen quickly: a sleep that lasted longer than the window switches looking off, and
- * one that ended within the window switches it on again. So an idle loop sleeps without looking, at
- * most one window is wasted for each sleep, and no timer is needed. Looking also stops, for
- * POLL_BACKOFF_NS, when two looks were far apart: then somebody else needs the processor.
+ * Sleeping. Before it sleeps the loop looks for a while, if that pays (spin.h): at the completion
+ * queue and at what is watched (the guest's rings), by loads from memory alone.
  *
  * before_sleep() of the watches asks to be woken (the guest is told to kick). It comes after what
  * was queued was handed over and did not complete at once, as reads from the page cache do: a busy
@@ -35,15 +30,13 @@
 
 #include <errno.h>
 #include <liburing.h>
+#include <stdio.h>
 #include <stdlib.h>
 
-#include "monitor/base/clock.h"
+#include "monitor/base/spin.h"
 
-#define POLL_GAP_NS     100000u   /* between two looks: this thread was not running */
-#define POLL_BACKOFF_NS 20000000u /* and does not look for so long */
-#define FIXED_MAX       128u      /* descriptors that the kernel keeps looked up */
-#define FD_MAX          4096u     /* those below can be among them */
-
+#define FIXED_MAX 128u  /* descriptors that the kernel keeps looked up */
+#define FD_MAX    4096u /* those below can be among them */
 #define CQ_FACTOR 4u /* completion entries for each submission entry; more wait in the kernel */
 
 struct completion {
@@ -57,9 +50,7 @@ struct ring {
 	unsigned stash_len, stash_cap;
 	LIST_HEAD(, ring_watch) watches;
 	STAILQ_HEAD(, ring_task) tasks;
-	u64 poll_max_ns; /* the window */
-	bool polling;    /* looking pays at present */
-	u64 no_poll_until_ns;
+	struct spin spin;
 	struct ring_stats stats;
 	u8 slot_of[FD_MAX]; /* of the fixed files + 1; 0: none */
 	u8 slot_used[FIXED_MAX];
@@ -254,38 +245,27 @@ static bool ask_for_wakeup(struct ring *r)
 /* Looks until there is something to do; false where the window passed in vain. */
 static bool poll_window(struct ring *r)
 {
-	u64 begin_ns = monotonic_ns(), now_ns = begin_ns, then_ns;
-	bool found = false;
+	bool found;
 
-	if (!r->polling || now_ns < r->no_poll_until_ns)
+	if (!spin_begin(&r->spin))
 		return false;
 	r->stats.polls++;
 	do {
 		found = look_at_watches(r) || has_completions(r) || has_task_work(r);
-		if (found)
-			break;
-		__builtin_ia32_pause();
-		then_ns = now_ns;
-		now_ns = monotonic_ns();
-		if (now_ns - then_ns > POLL_GAP_NS) {
-			r->no_poll_until_ns = now_ns + POLL_BACKOFF_NS;
-			break;
-		}
-	} while (now_ns - begin_ns < r->poll_max_ns);
+	} while (!found && spin_more(&r->spin));
 	r->stats.poll_hits += found;
-	r->stats.poll_ns += monotonic_ns() - begin_ns;
+	r->stats.poll_ns += r->spin.last_ns - r->spin.begin_ns;
 	return found;
 }
 
 /* Sleeps until there is a completion. */
 static int sleep_on(struct ring *r)
 {
-	u64 begin_ns = r->poll_max_ns ? monotonic_ns() : 0;
+	u64 begin_ns = monotonic_ns();
 	int res = io_uring_submit_and_wait(&r->uring, 1);
 
 	r->stats.sleeps++;
-	if (r->poll_max_ns)
-		r->polling = monotonic_ns() - begin_ns <= r->poll_max_ns;
+	spin_slept(&r->spin, monotonic_ns() - begin_ns);
 	return res;
 }
 
@@ -347,13 +327,33 @@ void ring_at_end(struct ring *r, struct ring_task *t)
 
 void ring_set_poll(struct ring *r, u64 max_ns)
 {
-	r->poll_max_ns = max_ns;
-	r->polling = false;
+	r->spin = (struct spin){.max_ns = max_ns};
 }
 
 void ring_stats(const struct ring *r, struct ring_stats *ret)
 {
 	*ret = r->stats;
+}
+
+void ring_describe(const struct ring *r, char *out, size_t cap)
+{
+	static const struct {
+		unsigned flag;
+		const char *name;
+	} t[] = {
+		{IORING_SETUP_SINGLE_ISSUER, "single-issuer"},
+		{IORING_SETUP_DEFER_TASKRUN, "defer-taskrun"},
+		{IORING_SETUP_COOP_TASKRUN, "coop-taskrun"},
+		{IORING_SETUP_TASKRUN_FLAG, "taskrun-flag"},
+		{IORING_SETUP_SUBMIT_ALL, "submit-all"},
+	};
+	size_t at = 0;
+
+	snprintf(out, cap, "plain");
+	for (size_t i = 0; i < ARRAY_SIZE(t) && at < cap; i++)
+		if (r->stats.setup_flags & t[i].flag)
+			at += (size_t)snprintf(out + at, cap - at, "%s%s", at ? ", " : "",
+				t[i].name);
 }
 
 void ring_fix_file(struct ring *r, int fd)

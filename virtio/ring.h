@@ -114,5 +114,7 @@ struct ring_stats {
 	bool fixed_files;
 };
 void ring_stats(const struct ring *r, struct ring_stats *ret);
+/* The setup flags by name, for people: "single-issuer, defer-taskrun, taskrun-flag". */
+void ring_describe(const struct ring *r, char *out, size_t cap);
 
 #endif

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/un.h>
 #include <sys/time.h>
 #include <time.h>
@@ -283,10 +284,216 @@ static void test_create_errors(void **state)
 	assert_non_null(strstr(e.msg, "io_uring"));
 }
 
+static void test_file_ops(void **state)
+{
+	struct ring *r = make(8);
+	struct op a = {.op.done = done}, b = {.op.done = done};
+	int fd = memfd_create("ring", MFD_CLOEXEC);
+	char one[4] = "", two[4] = "";
+	struct iovec v[2] = {{(void *)(uintptr_t)"ab", 2}, {(void *)(uintptr_t)"cd", 2}};
+
+	assert_true(fd >= 0);
+	for (int fixed = 0; fixed < 2; fixed++) {
+		if (fixed)
+			ring_fix_file(r, fd);
+		a.runs = b.runs = 0;
+		ring_writev(r, &a.op, fd, v, 2, 100, RWF_DSYNC);
+		wait_for(r, &a, 1);
+		assert_int_equal(a.res, 4);
+		ring_pwrite(r, &a.op, fd, "xy", 2, 101, 0);
+		wait_for(r, &a, 2);
+		assert_int_equal(a.res, 2);
+		ring_fdatasync(r, &a.op, fd);
+		ring_pread(r, &b.op, fd, one, 4, 100);
+		wait_for(r, &a, 3);
+		wait_for(r, &b, 1);
+		assert_int_equal(a.res, 0);
+		assert_memory_equal(one, "axyd", 4);
+		v[0] = (struct iovec){two, 1};
+		v[1] = (struct iovec){one, 3};
+		ring_readv(r, &b.op, fd, v, 2, 101, 0);
+		wait_for(r, &b, 2);
+		assert_int_equal(b.res, 3); /* the file ends */
+		assert_memory_equal(two, "x", 1);
+		assert_memory_equal(one, "yd", 2);
+		ring_fallocate(r, &a.op, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 104);
+		wait_for(r, &a, 4);
+		assert_int_equal(a.res, 0);
+		v[0] = (struct iovec){(void *)(uintptr_t)"ab", 2};
+		v[1] = (struct iovec){(void *)(uintptr_t)"cd", 2};
+	}
+	ring_unfix_file(r, fd);
+	ring_unfix_file(r, fd);
+	close(fd);
+	/* The number is used again for another file, which is the one that must be read. */
+	assert_int_equal(memfd_create("other", MFD_CLOEXEC), fd);
+	a.runs = 0;
+	ring_pread(r, &a.op, fd, one, 4, 0);
+	wait_for(r, &a, 1);
+	assert_int_equal(a.res, 0);
+	close(fd);
+	ring_destroy(&r);
+}
+
+static void test_more_fixed_files_than_fit(void **state)
+{
+	struct ring *r = make(8);
+	struct op a = {.op.done = done};
+	int fd[200];
+	char c;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(fd); i++) {
+		fd[i] = memfd_create("many", MFD_CLOEXEC);
+		assert_int_equal(pwrite(fd[i], &i, 1, 0), 1);
+		ring_fix_file(r, fd[i]);
+		ring_fix_file(r, fd[i]);
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(fd); i++) {
+		ring_pread(r, &a.op, fd[i], &c, 1, 0);
+		wait_for(r, &a, i + 1);
+		assert_int_equal((u8)c, (u8)i);
+		ring_unfix_file(r, fd[i]);
+		close(fd[i]);
+	}
+	ring_destroy(&r);
+}
+
+struct watched {
+	struct ring_watch w;
+	unsigned looks, sleeps, work; /* work: how often there is some */
+	bool late;                    /* it is found only on the way to sleep */
+};
+
+static bool look(struct ring_watch *w)
+{
+	struct watched *x = container_of(w, struct watched, w);
+
+	x->looks++;
+	return !x->late && x->work && x->work--;
+}
+
+static bool before_sleep(struct ring_watch *w)
+{
+	struct watched *x = container_of(w, struct watched, w);
+
+	x->sleeps++;
+	return x->work && x->work--;
+}
+
+static void test_asks_before_it_sleeps(void **state)
+{
+	struct ring *r = make(8);
+	struct watched x = {.w = {.look = look, .before_sleep = before_sleep}, .work = 2};
+	struct op a = {.op.done = done};
+	struct ring_time ts;
+
+	ring_add_watch(r, &x.w);
+	/* Without a window it does not look, and with work it does not sleep. */
+	assert_int_equal(ring_run(r), 0);
+	assert_int_equal(ring_run(r), 0);
+	assert_int_equal(x.sleeps, 2);
+	assert_int_equal(x.looks, 0);
+	/* What completes at once keeps it awake: nobody is asked to wake it. */
+	ring_timeout(r, &a.op, &ts, 0);
+	while (!a.runs)
+		assert_int_equal(ring_run(r), 0);
+	assert_true(x.sleeps <= 3);
+	ring_remove_watch(&x.w);
+	ring_remove_watch(&x.w);
+	ring_add_watch(r, &x.w);
+	ring_destroy(&r);
+	ring_remove_watch(&x.w); /* the ring went first */
+}
+
+static void sleep_for(struct ring *r, u64 ns)
+{
+	struct op a = {.op.done = done};
+	struct ring_time ts;
+
+	ring_timeout(r, &a.op, &ts, ns);
+	wait_for(r, &a, 1);
+}
+
+static void test_looks_only_where_it_pays(void **state)
+{
+	struct ring *r = make(8);
+	struct watched x = {.w = {.look = look, .before_sleep = before_sleep}};
+	struct ring_stats st;
+
+	ring_add_watch(r, &x.w);
+	ring_set_poll(r, 100000000);
+	sleep_for(r, 1000000); /* short: looking would have paid */
+	ring_stats(r, &st);
+	assert_int_equal(st.polls, 0);
+	x.work = 1;
+	assert_int_equal(ring_run(r), 0);
+	ring_stats(r, &st);
+	assert_int_equal(st.polls, 1);
+	assert_int_equal(st.poll_hits, 1);
+	assert_true(x.looks >= 1);
+	ring_set_poll(r, 1000);
+	for (unsigned i = 0; i < 5; i++)
+		sleep_for(r, 2000000); /* long: it does not */
+	ring_stats(r, &st);
+	assert_int_equal(st.polls, 1);
+	assert_true(st.sleeps >= 6);
+	ring_destroy(&r);
+}
+
+struct counted_task {
+	struct ring_task task;
+	struct op *op;
+	unsigned runs;
+};
+
+static void run_task(struct ring_task *t)
+{
+	struct counted_task *c = container_of(t, struct counted_task, task);
+
+	c->runs++;
+	assert_true(c->op->runs == 3); /* all callbacks of the turn came first */
+}
+
+static struct counted_task *the_task;
+static struct ring *task_ring;
+
+static void done_with_task(struct ring_op *op, int res)
+{
+	the_task->op->runs++;
+	ring_at_end(task_ring, &the_task->task);
+}
+
+static void test_tasks_run_once_a_turn(void **state)
+{
+	struct op sum = {0}, op[3] = {{.op.done = done_with_task}, {.op.done = done_with_task},
+		{.op.done = done_with_task}};
+	struct counted_task c = {.task.run = run_task, .op = &sum};
+	struct ring *r = make(8);
+	int fd = memfd_create("tasks", MFD_CLOEXEC);
+	char buf[3];
+
+	the_task = &c;
+	task_ring = r;
+	for (unsigned i = 0; i < 3; i++)
+		ring_pread(r, &op[i].op, fd, &buf[i], 1, 0);
+	while (sum.runs < 3)
+		assert_int_equal(ring_run(r), 0);
+	assert_int_equal(c.runs, 1);
+	assert_int_equal(ring_poll_once(r), 0);
+	assert_int_equal(c.runs, 1);
+	close(fd);
+	ring_destroy(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_stream_ops),
+		cmocka_unit_test(test_file_ops),
+		cmocka_unit_test(test_more_fixed_files_than_fit),
+		cmocka_unit_test(test_asks_before_it_sleeps),
+		cmocka_unit_test(test_looks_only_where_it_pays),
+		cmocka_unit_test(test_tasks_run_once_a_turn),
 		cmocka_unit_test(test_connect_and_accept),
 		cmocka_unit_test(test_read_and_write),
 		cmocka_unit_test(test_timeout_and_cancel),
