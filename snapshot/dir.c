@@ -29,7 +29,7 @@
 #include <unistd.h>
 
 #include "monitor/base/cleanup.h"
-#include "snapshot/format.h"
+#include "snapshot/snap_int.h"
 
 #define TMP_ATTEMPTS 64u
 #define DIR_FLAGS    (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
@@ -42,7 +42,7 @@ static bool is_ours(const char *name)
 	for (size_t i = 0; i < ARRAY_SIZE(our_files); i++)
 		if (!strcmp(name, our_files[i]))
 			return true;
-	return false;
+	return snap_extra_name(name);
 }
 
 static int open_at(const struct snap_dir *d, int dirfd, const char *name, int flags)
@@ -62,11 +62,28 @@ static int fail(const struct snap_dir *d, struct err *e, int errnum, const char 
 	return err_sys(e, errnum, "snapshot %.256s: %s", d->path, what);
 }
 
+/* Files that travel with a snapshot have no fixed names. */
+static void remove_extra(const struct snap_dir *d, int fd)
+{
+	int list_fd = open_at(d, fd, ".", DIR_FLAGS);
+	DIR *list = list_fd < 0 ? NULL : fdopendir(list_fd);
+	struct dirent *ent;
+
+	if (!list)
+		close_fd(d, &list_fd);
+	while (list && (ent = readdir(list)))
+		if (snap_extra_name(ent->d_name))
+			(void)TEMP_FAILURE_RETRY(d->sys->unlinkat(fd, ent->d_name, 0));
+	if (list)
+		closedir(list);
+}
+
 /* Removes our files from the directory open at @fd, and @name if that leaves it empty. */
 static void remove_dir(const struct snap_dir *d, int fd, const char *name)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(our_files); i++)
 		(void)TEMP_FAILURE_RETRY(d->sys->unlinkat(fd, our_files[i], 0));
+	remove_extra(d, fd);
 	(void)TEMP_FAILURE_RETRY(d->sys->unlinkat(d->parent_fd, name, AT_REMOVEDIR));
 }
 

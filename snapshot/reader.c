@@ -93,6 +93,47 @@ static int open_memory(struct snap *s, int dirfd, struct err *e)
 	return 0;
 }
 
+/* The files that travel with it: all must be there, as long as they were. */
+static int check_extra(struct snap *s, struct err *e)
+{
+	const struct snap_section *sec;
+	int r;
+
+	if (snap_find(s, SNAP_EXTRA_TAG, &sec, NULL))
+		return 0;
+	if (sec->version != SNAP_EXTRA_VERSION)
+		r = err_set(e, -EINVAL, "version %u, known is %u", sec->version,
+			SNAP_EXTRA_VERSION);
+	else
+		r = snap_parse_extra(s->extra, &s->extra_count, sec->data, sec->len, e);
+	if (r)
+		return err_wrap(e, "snapshot %.256s: section %s at offset %llu", s->dir, sec->tag,
+			(unsigned long long)sec->offset);
+	for (unsigned i = 0; i < s->extra_count; i++) {
+		const struct snap_extra *x = &s->extra[i];
+		struct stat st;
+		int fd = open_file(s, s->dir_fd, x->name, &st, e);
+
+		if (fd < 0)
+			return fd;
+		close(fd);
+		if ((u64)st.st_size != x->size)
+			return err_set(e, -EINVAL,
+				"snapshot %.256s: file %s has %lld bytes, section %s says %llu",
+				s->dir, x->name, (long long)st.st_size, sec->tag,
+				(unsigned long long)x->size);
+	}
+	return 0;
+}
+
+int snap_has_file(const struct snap *s, const char *name, struct err *e)
+{
+	for (unsigned i = 0; i < s->extra_count; i++)
+		if (!strcmp(s->extra[i].name, name))
+			return 0;
+	return err_set(e, -ENOENT, "snapshot %.256s: file %s is missing", s->dir, name);
+}
+
 int snap_open(struct snap **ret, const char *dir, struct err *e)
 {
 	_cleanup_fd_ int dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -110,10 +151,13 @@ int snap_open(struct snap **ret, const char *dir, struct err *e)
 		return err_sys(e, ENOMEM, "cannot open snapshot %.256s", dir);
 	}
 	s->memory_fd = -1;
+	s->dir_fd = fd_steal(&dirfd);
 	s->trusted = is_trusted(&st);
-	r = load_state(s, dirfd, e);
+	r = load_state(s, s->dir_fd, e);
 	if (!r)
-		r = open_memory(s, dirfd, e);
+		r = open_memory(s, s->dir_fd, e);
+	if (!r)
+		r = check_extra(s, e);
 	if (r) {
 		snap_close(&s);
 		return r;
@@ -129,6 +173,7 @@ void snap_close(struct snap **sp)
 	if (!s)
 		return;
 	fd_close(&s->memory_fd);
+	fd_close(&s->dir_fd);
 	free(s->buf);
 	free(s->dir);
 	free(s);

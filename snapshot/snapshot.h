@@ -5,6 +5,7 @@
  * DIR/state   header, sections {tag, version, length, CRC32C}, memory map, trailer; all explicit
  *             little-endian (format.h draws it byte by byte)
  * DIR/memory  the linear RAM image, page-aligned, holes for zero pages, exactly mem->size long
+ * DIR/disk.*  what a caller adds: overlays of disks
  *
  * A snapshot is written to a temporary directory beside DIR, synced, and published by one rename.
  * A reader sees the old one, the new one or none. What a file says is hostile: snap_open() checks
@@ -24,6 +25,9 @@
 #define SNAP_STATE_MAX    (16u << 20)  /* bytes of DIR/state */
 #define SNAP_CHUNK        65536u       /* bytes of memory under one CRC32C */
 
+#define SNAP_FILE_MAX     80u          /* bytes of the name of such a file, NUL included */
+#define SNAP_FILES_MAX    16u
+
 struct snap_writer;
 
 /*
@@ -41,6 +45,12 @@ int snap_add(struct snap_writer *w, const char *tag, u16 version, const void *da
  */
 int snap_add_memory(struct snap_writer *w, const struct mem *m,
 	void (*progress)(void *ctx, u64 done, u64 total), void *ctx, struct err *e);
+/*
+ * Another file, called "disk." and something: the caller has made it in the directory of
+ * snap_dir_fd() (which stays the writer's), written and synced it.
+ */
+int snap_dir_fd(const struct snap_writer *w);
+int snap_add_file(struct snap_writer *w, const char *name, struct err *e);
 /* Syncs and publishes. On success the snapshot is on stable storage. Frees *@w either way. */
 int snap_commit(struct snap_writer **w, struct err *e);
 /* Removes everything written. NULL is fine. */
@@ -69,10 +79,13 @@ int snap_find(const struct snap *s, const char *tag, const struct snap_section *
 u64 snap_mem_size(const struct snap *s);
 u64 snap_mem_data_bytes(const struct snap *s); /* of it, in pages that are not all zero */
 int snap_mem_fd(const struct snap *s);         /* read-only; stays the snapshot's */
+/* -ENOENT, naming it, where there is no file @name of snap_add_file(). */
+int snap_has_file(const struct snap *s, const char *name, struct err *e);
 u64 snap_created_ns(const struct snap *s);     /* CLOCK_REALTIME */
 bool snap_trusted(const struct snap *s); /* owned by us or root and writable by nobody else */
 
-/* Reads every byte of memory and checks each chunk. The error names the first bad offset. */
+/* Reads every byte of memory and of added files and checks each chunk. The error names the first bad
+ * offset, or file. */
 int snap_verify(const struct snap *s, void (*progress)(void *ctx, u64 done, u64 total), void *ctx,
 	struct err *e);
 

@@ -8,6 +8,7 @@
  * not a SIGBUS.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -96,6 +97,21 @@ static int check_chunks(const struct verify *v, void (*progress)(void *ctx, u64 
 	return 0;
 }
 
+static int check_extra(const struct snap *s, const struct snap_extra *want, struct err *e)
+{
+	_cleanup_fd_ int fd = openat(s->dir_fd, want->name,
+		O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	struct snap_extra x = *want;
+	int r = fd < 0 ? errno : snap_extra_sum(fd, &x);
+
+	if (r)
+		return err_sys(e, r, "snapshot %.256s: file %s: cannot read", s->dir, want->name);
+	if (x.crc != want->crc || x.data_bytes != want->data_bytes)
+		return err_set(e, -EINVAL, "snapshot %.256s: file %s: its checksum does not match",
+			s->dir, want->name);
+	return 0;
+}
+
 int snap_verify(const struct snap *s, void (*progress)(void *ctx, u64 done, u64 total), void *ctx,
 	struct err *e)
 {
@@ -113,5 +129,7 @@ int snap_verify(const struct snap *s, void (*progress)(void *ctx, u64 done, u64 
 		return err_sys(e, errno, "snapshot %.256s: cannot look at its memory", s->dir);
 	if ((u64)st.st_size != s->state.map.size)
 		return err_set(e, -EINVAL, "snapshot %.256s: memory changed its size", s->dir);
-	return 0;
+	for (unsigned i = 0; i < s->extra_count && !r; i++)
+		r = check_extra(s, &s->extra[i], e);
+	return r;
 }

@@ -25,7 +25,7 @@
 #include "monitor/base/clock.h"
 #include "snapshot/crc32c_int.h"
 #include "snapshot/dir_int.h"
-#include "snapshot/format.h"
+#include "snapshot/snap_int.h"
 
 #define RUN_MAX     (1u << 20)
 #define START_BYTES (2u << 20) /* keeps the disk's queue full */
@@ -41,6 +41,8 @@ struct snap_writer {
 	struct snap_map map;
 	u8 *present; /* map.present */
 	struct enc crc; /* map.crc */
+	struct snap_extra extra[SNAP_FILES_MAX];
+	unsigned extra_count;
 };
 
 static int fail(const struct snap_writer *w, struct err *e, int errnum, const char *what)
@@ -268,11 +270,50 @@ u64 snap_data_bytes(const struct snap_writer *w)
 	return w->map.data_bytes;
 }
 
+int snap_dir_fd(const struct snap_writer *w)
+{
+	return w->dir.tmp_fd;
+}
+
+int snap_add_file(struct snap_writer *w, const char *name, struct err *e)
+{
+	struct snap_extra *x = &w->extra[w->extra_count];
+	struct stat st;
+	int fd, r;
+
+	must(snap_extra_name(name) && w->extra_count < SNAP_FILES_MAX);
+	fd = (int)TEMP_FAILURE_RETRY(w->dir.sys->openat(w->dir.tmp_fd, name,
+		O_RDONLY | O_NOFOLLOW | O_CLOEXEC, 0));
+	if (fd < 0)
+		return fail(w, e, errno, "cannot open a file that is to travel with it");
+	r = w->dir.sys->fstat(fd, &st) ? errno : 0;
+	if (!r) {
+		memcpy(x->name, name, strlen(name) + 1);
+		x->size = (u64)st.st_size;
+		r = snap_extra_sum(fd, x);
+	}
+	w->dir.sys->close(fd);
+	if (r)
+		return fail(w, e, r, "cannot read a file that is to travel with it");
+	w->extra_count++;
+	return 0;
+}
+
 /* Completes the bytes of DIR/state in w->state. */
 static int finish_state(struct snap_writer *w, struct err *e)
 {
-	struct enc map = {0};
+	struct enc map = {0}, extra = {0};
+	int r = 0;
 
+	if (w->extra_count) {
+		snap_encode_extra(&extra, w->extra, w->extra_count);
+		r = extra.oom ? fail(w, e, ENOMEM, "cannot encode its state")
+			      : snap_add(w, SNAP_EXTRA_TAG, SNAP_EXTRA_VERSION, extra.buf,
+					extra.len, e);
+		enc_free(&extra);
+	}
+	if (r)
+		return r;
 	w->map.crc = w->crc.buf;
 	w->map.crc_len = w->crc.len;
 	snap_encode_map(&map, &w->map);
