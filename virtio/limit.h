@@ -32,6 +32,7 @@ struct limit_bucket {
 	u64 debt;     /* tokens owed by something larger than the bucket */
 	u64 burst;    /* left of it */
 	u64 at_ns;    /* when tokens was brought up to date */
+	u64 frac;     /* of a token, earned until then; in 1/refill_ns */
 };
 
 struct limit {
@@ -39,7 +40,7 @@ struct limit {
 	u64 throttled; /* how often limit_take() said no */
 };
 
-/* Full buckets. Also to change a limit while it is in use. */
+/* Full buckets, nothing throttled. Also to change a limit while it is in use. */
 void limit_init(struct limit *l, const struct limit_config *cfg, u64 now_ns);
 /* Whether anything is limited. */
 bool limit_is_on(const struct limit *l);
