@@ -72,14 +72,14 @@ static void drain(struct fake_device *f, struct vq *q)
 		one_chain(f, q, r);
 	}
 	virtio_used(&f->d, q);
-	if (vq_kicks_on(q))
+	if (virtio_want_kick(&f->d, q))
 		virtio_schedule(&f->d);
 }
 
 static void process(struct virtio_dev *d)
 {
 	fake(d)->processed++;
-	if (!virtio_live(d))
+	if (!virtio_live(d) || fake(d)->deaf)
 		return;
 	for (unsigned i = 0; i < FAKE_QUEUES; i++)
 		drain(fake(d), &d->queue[i]);

@@ -20,6 +20,7 @@ struct fake_device {
 	u32 state;                  /* what save() writes and load() wants below 100 */
 	unsigned activated, resets, processed, chains;
 	unsigned raised; /* interrupts; atomic */
+	bool deaf;       /* process() does nothing */
 	/* Called for each chain, if not NULL, before it is pushed. */
 	void (*on_chain)(struct fake_device *f, struct vq *q, struct vq_chain *c);
 	/* Chains are held, as if the kernel worked on them, until fake_complete(). */

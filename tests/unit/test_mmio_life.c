@@ -199,6 +199,128 @@ static void rings_access(struct fixture *t, int prot)
 	must(!mprotect(guest_at(&t->ram, RINGS_GPA, RINGS_LEN), RINGS_LEN, prot));
 }
 
+/* With a ring the loop looks by itself, and the driver kicks only where it sleeps. */
+static void test_kicks_are_asked_for_before_sleep(void **state)
+{
+	struct fixture *t = *state;
+	struct virtio_dev *d = &t->f.d;
+	struct ring *r = NULL;
+
+	assert_int_equal(ring_create(&r, 8, NULL), 0);
+	virtio_attach(d, r);
+	bring_up(t);
+	fake_loop(&t->f);
+	t->f.processed = 0;
+	/* The models wait for all queues, but nobody has told the driver. */
+	for (unsigned i = 0; i < FAKE_QUEUES; i++)
+		assert_true(d->queue[i].want && !d->queue[i].armed);
+	assert_int_equal(vqb_avail_event(&t->b[0]), 0);
+	add(t, 0);
+	assert_true(d->watch.look(&d->watch));
+	assert_int_equal(t->f.chains, 1);
+	assert_int_equal(vqb_used_idx(&t->b[0]), 1);
+	assert_false(d->watch.look(&d->watch));
+	assert_int_equal(vqb_avail_event(&t->b[0]), 0);
+	/* One that comes on the way to sleep is found by the last look. */
+	add(t, 0);
+	assert_true(d->watch.before_sleep(&d->watch));
+	assert_int_equal(vqb_used_idx(&t->b[0]), 2);
+	assert_false(d->watch.before_sleep(&d->watch));
+	assert_int_equal(vqb_avail_event(&t->b[0]), 2);
+	for (unsigned i = 0; i < FAKE_QUEUES; i++)
+		assert_true(d->queue[i].armed);
+	ring_destroy(&r);
+	d->ring = NULL;
+}
+
+/* A model that does not want a queue any more is not asked again and again. */
+static void test_a_full_queue_nobody_wants(void **state)
+{
+	struct fixture *t = *state;
+	struct virtio_dev *d = &t->f.d;
+	struct ring *r = NULL;
+	unsigned before;
+
+	assert_int_equal(ring_create(&r, 8, NULL), 0);
+	virtio_attach(d, r);
+	bring_up(t);
+	fake_loop(&t->f);
+	t->f.deaf = true;
+	add(t, 1);
+	before = t->f.processed;
+	assert_true(d->watch.look(&d->watch));
+	for (unsigned i = 0; i < 100; i++) {
+		assert_false(d->watch.look(&d->watch));
+		assert_false(d->watch.before_sleep(&d->watch));
+	}
+	assert_int_equal(t->f.processed, before + 1);
+	ring_destroy(&r);
+	d->ring = NULL;
+}
+
+static void test_watch_of_a_frozen_device(void **state)
+{
+	struct fixture *t = *state;
+	struct virtio_dev *d = &t->f.d;
+	struct ring *r = NULL;
+
+	assert_int_equal(ring_create(&r, 8, NULL), 0);
+	virtio_attach(d, r);
+	bring_up(t);
+	fake_loop(&t->f);
+	virtio_freeze(d);
+	add(t, 0);
+	assert_false(d->watch.look(&d->watch));
+	assert_false(d->watch.before_sleep(&d->watch));
+	assert_int_equal(vqb_used_idx(&t->b[0]), 0);
+	virtio_thaw(d);
+	fake_loop(&t->f);
+	assert_int_equal(vqb_used_idx(&t->b[0]), 1);
+	ring_destroy(&r);
+	d->ring = NULL;
+}
+
+static void push_soon(struct fixture *t, unsigned queue)
+{
+	struct vq *q = &t->f.d.queue[queue];
+
+	add(t, queue);
+	pthread_mutex_lock(&t->f.d.lock);
+	must(vq_pop(q, &t->f.chain) == VQ_OK);
+	vq_push(q, t->f.chain.head, 0);
+	virtio_used_soon(&t->f.d, q);
+	pthread_mutex_unlock(&t->f.d.lock);
+}
+
+static void test_one_interrupt_a_turn(void **state)
+{
+	struct fixture *t = *state;
+	struct ring *r = NULL;
+
+	assert_int_equal(ring_create(&r, 8, NULL), 0);
+	virtio_attach(&t->f.d, r);
+	must(drv_negotiate(&t->f.d, VIRTIO_MASK_VERSION_1));
+	for (unsigned i = 0; i < FAKE_QUEUES; i++)
+		must(drv_queue(&t->f.d, i, &t->b[i]));
+	must(drv_start(&t->f.d));
+	fake_loop(&t->f);
+	t->f.raised = 0;
+	for (unsigned i = 0; i < 5; i++)
+		push_soon(t, i % 2);
+	assert_int_equal(t->f.raised, 0);
+	assert_int_equal(ring_poll_once(r), 0);
+	assert_int_equal(t->f.raised, 1);
+	assert_int_equal(ring_poll_once(r), 0);
+	assert_int_equal(t->f.raised, 1);
+	/* Void after a reset. */
+	push_soon(t, 0);
+	drv_write(&t->f.d, VIRTIO_MMIO_STATUS, 0);
+	assert_int_equal(ring_poll_once(r), 0);
+	assert_int_equal(t->f.raised, 1);
+	ring_destroy(&r);
+	t->f.d.ring = NULL;
+}
+
 static void test_t15_reset_in_negotiation(void **state)
 {
 	static const u32 path[] = {1, 3, 11, 15};
@@ -609,6 +731,10 @@ int main(void)
 		T(test_bad_ring_stops_the_device),
 		T(test_failed_stops_the_device),
 		T(test_frozen),
+		T(test_kicks_are_asked_for_before_sleep),
+		T(test_a_full_queue_nobody_wants),
+		T(test_watch_of_a_frozen_device),
+		T(test_one_interrupt_a_turn),
 		T(test_t15_reset_in_negotiation),
 		T(test_t15_thousand_resets),
 		T(test_t15_reset_waits_for_io),
