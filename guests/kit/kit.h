@@ -56,6 +56,7 @@ void *memset(void *dst, int byte, size_t len);
 void *memchr(const void *mem, int byte, size_t len);
 int memcmp(const void *a, const void *b, size_t len);
 size_t strlen(const char *s);
+bool streq(const char *a, const char *b);
 /* Base 0, 10 or 16. A K, M or G right after the number multiplies. *end is where parsing ended. */
 u64 strtoul(const char *s, const char **end, int base);
 /* %d %u %x %s %c %%, with 0, width, l and z. Returns the length it would have taken. */
@@ -80,6 +81,15 @@ size_t kit_pages_left(void);
 bool kit_has_console(void);
 void kit_print(const char *text, size_t len);
 void kit_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* ---- idle.c: when to stop looking for work ---- */
+/*
+ * For loops that look at their rings: told whether the last look found something, says whether to
+ * look again. False: the guest has been idle for a while; arm the rings, then kit_wait().
+ * Command line: "poll" makes it always true, "nospin" true only after work. Where there is no
+ * doorbell to sleep by it is always true too.
+ */
+bool kit_look_again(bool found);
 
 /* ---- vectors.S: back into ring 0 for a moment ---- */
 struct ring0_frame {
@@ -120,6 +130,31 @@ static inline void kit_store32(u64 addr, u32 value)
 static inline void kit_store64(u64 addr, u64 value)
 {
 	__asm__ volatile("movq %0, (%1)" : : "r"(value), "r"(addr) : "memory");
+}
+
+static inline u16 kit_load16(u64 addr)
+{
+	u16 value;
+
+	__asm__ volatile("movw (%1), %0" : "=r"(value) : "r"(addr) : "memory");
+	return value;
+}
+
+static inline u8 kit_load8(u64 addr)
+{
+	u8 value;
+
+	__asm__ volatile("movb (%1), %0" : "=q"(value) : "r"(addr) : "memory");
+	return value;
+}
+
+/* The time stamp counter. Its rate is not known here: who reads the results converts. */
+static inline u64 kit_cycles(void)
+{
+	u32 low, high;
+
+	__asm__ volatile("rdtsc" : "=a"(low), "=d"(high) : : "memory");
+	return low | (u64)high << 32;
 }
 
 static inline void kit_pause(void)

@@ -63,6 +63,15 @@ size_t strlen(const char *s)
 	return len;
 }
 
+bool streq(const char *a, const char *b)
+{
+	while (*a && *a == *b) {
+		a++;
+		b++;
+	}
+	return *a == *b;
+}
+
 /* The value of a digit in any base; 99 for other characters. */
 static unsigned digit(char c)
 {

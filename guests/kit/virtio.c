@@ -20,6 +20,7 @@
 #define MMIO_QUEUE_DESC          0x080
 #define MMIO_QUEUE_AVAIL         0x090
 #define MMIO_QUEUE_USED          0x0a0
+#define MMIO_CONFIG_GENERATION   0x0fc
 #define MMIO_CONFIG              0x100
 
 #define MAGIC "virt"
@@ -28,6 +29,9 @@
 #define STATUS_DRIVER      2
 #define STATUS_DRIVER_OK   4
 #define STATUS_FEATURES_OK 8
+#define STATUS_NEEDS_RESET 64
+
+#define CAUSE_CONFIG 2 /* of an interrupt */
 
 static u32 get(const struct virtio_dev *d, u32 reg)
 {
@@ -58,7 +62,7 @@ static bool parse_device(const char *s, struct virtio_dev *d)
 	return true;
 }
 
-bool virtio_find(struct virtio_dev *d, u32 device_id)
+bool virtio_find_nth(struct virtio_dev *d, u32 device_id, unsigned n)
 {
 	static const char key[] = "virtio_mmio.device=";
 	const size_t key_len = sizeof(key) - 1;
@@ -71,10 +75,16 @@ bool virtio_find(struct virtio_dev *d, u32 device_id)
 		if (len <= key_len || memcmp(word, key, key_len) != 0)
 			continue;
 		if (parse_device(word + key_len, d) && get(d, MMIO_MAGIC) == magic &&
-			get(d, MMIO_VERSION) == 2 && get(d, MMIO_DEVICE_ID) == device_id)
+			get(d, MMIO_VERSION) == 2 && get(d, MMIO_DEVICE_ID) == device_id &&
+			n-- == 0)
 			return true;
 	}
 	return false;
+}
+
+bool virtio_find(struct virtio_dev *d, u32 device_id)
+{
+	return virtio_find_nth(d, device_id, 0);
 }
 
 bool virtio_begin(struct virtio_dev *d, u64 features)
@@ -88,7 +98,9 @@ bool virtio_begin(struct virtio_dev *d, u64 features)
 	offered = (u64)get(d, MMIO_DEVICE_FEATURES) << 32;
 	set(d, MMIO_DEVICE_FEATURES_SEL, 0);
 	offered |= get(d, MMIO_DEVICE_FEATURES);
-	d->features = offered & (features | VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX);
+	if (!kit_flag("noeventidx"))
+		features |= VIRTIO_F_EVENT_IDX;
+	d->features = offered & (features | VIRTIO_F_VERSION_1);
 	set(d, MMIO_DRIVER_FEATURES_SEL, 0);
 	set(d, MMIO_DRIVER_FEATURES, (u32)d->features);
 	set(d, MMIO_DRIVER_FEATURES_SEL, 1);
@@ -127,9 +139,44 @@ void virtio_go(struct virtio_dev *d)
 		STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_FEATURES_OK | STATUS_DRIVER_OK);
 }
 
+u8 virtio_config8(const struct virtio_dev *d, u32 off)
+{
+	return kit_load8(d->base_gpa + MMIO_CONFIG + off);
+}
+
+u16 virtio_config16(const struct virtio_dev *d, u32 off)
+{
+	return kit_load16(d->base_gpa + MMIO_CONFIG + off);
+}
+
 u32 virtio_config32(const struct virtio_dev *d, u32 off)
 {
 	return get(d, MMIO_CONFIG + off);
+}
+
+u64 virtio_config64(const struct virtio_dev *d, u32 off)
+{
+	u32 generation;
+	u64 value;
+
+	do {
+		generation = get(d, MMIO_CONFIG_GENERATION);
+		value = virtio_config32(d, off) | (u64)virtio_config32(d, off + 4) << 32;
+	} while (get(d, MMIO_CONFIG_GENERATION) != generation);
+	return value;
+}
+
+bool virtio_config_changed(const struct virtio_dev *d)
+{
+	if (!(get(d, MMIO_INTERRUPT_STATUS) & CAUSE_CONFIG))
+		return false;
+	set(d, MMIO_INTERRUPT_ACK, CAUSE_CONFIG);
+	return true;
+}
+
+bool virtio_needs_reset(const struct virtio_dev *d)
+{
+	return get(d, MMIO_STATUS) & STATUS_NEEDS_RESET;
 }
 
 void virtio_ack(const struct virtio_dev *d)
@@ -140,17 +187,23 @@ void virtio_ack(const struct virtio_dev *d)
 		set(d, MMIO_INTERRUPT_ACK, causes);
 }
 
+void virtq_fill(volatile struct virtq_desc *desc, const volatile void *mem, u32 len, u16 flags,
+	u16 next)
+{
+	desc->addr = (u64)mem;
+	desc->len = len;
+	desc->flags = flags;
+	desc->next = next;
+}
+
 void virtq_set(struct virtq *q, u16 i, const volatile void *mem, u32 len, u16 flags, u16 next)
 {
-	q->desc[i].addr = (u64)mem;
-	q->desc[i].len = len;
-	q->desc[i].flags = flags;
-	q->desc[i].next = next;
+	virtq_fill(&q->desc[i], mem, len, flags, next);
 }
 
 void virtq_offer(struct virtq *q, u16 head)
 {
-	q->avail[2 + q->avail_next++ % q->size] = head;
+	q->avail[2 + (q->avail_next++ & (q->size - 1))] = head;
 }
 
 void virtq_kick(struct virtq *q)
@@ -182,15 +235,44 @@ bool virtq_take(struct virtq *q, u16 *head, u32 *len)
 	if (q->used[1] == q->used_seen)
 		return false;
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);
-	e = (const volatile struct virtq_used *)(q->used + 2) + q->used_seen++ % q->size;
+	e = (const volatile struct virtq_used *)(q->used + 2) + (q->used_seen++ & (q->size - 1));
 	*head = (u16)e->id;
 	*len = e->len;
 	return true;
 }
 
+bool virtq_ready(const struct virtq *q)
+{
+	return q->used[1] != q->used_seen;
+}
+
+bool virtq_arm_after(struct virtq *q, u16 n)
+{
+	q->avail[2 + q->size] = (u16)(q->used_seen + n - 1);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST); /* the wish before the last look */
+	return (u16)(q->used[1] - q->used_seen) >= n;
+}
+
 bool virtq_arm(struct virtq *q)
 {
-	q->avail[2 + q->size] = q->used_seen;
-	__atomic_thread_fence(__ATOMIC_SEQ_CST); /* the wish before the last look */
-	return q->used[1] != q->used_seen;
+	return virtq_arm_after(q, 1);
+}
+
+void virtq_wait(struct virtq *const *queues, unsigned count)
+{
+	bool ready = false;
+
+	for (;;) {
+		for (unsigned i = 0; i < count; i++)
+			ready |= virtq_ready(queues[i]);
+		if (kit_look_again(ready)) {
+			if (ready)
+				return;
+			continue;
+		}
+		for (unsigned i = 0; i < count; i++)
+			ready |= virtq_arm(queues[i]);
+		if (!ready)
+			kit_wait(KIT_FOREVER);
+	}
 }

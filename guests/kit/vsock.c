@@ -707,6 +707,6 @@ bool vsock_arm(void)
 
 void vsock_wait(void)
 {
-	if (!vsock_poll() && !vsock_arm())
+	if (!kit_look_again(vsock_poll()) && !vsock_arm())
 		kit_wait(KIT_FOREVER);
 }
