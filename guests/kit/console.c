@@ -50,7 +50,7 @@ void kit_print(const char *text, size_t len)
 
 void kit_printf(const char *fmt, ...)
 {
-	char line[512];
+	char line[1024];
 	va_list ap;
 
 	if (!kit_has_console())

@@ -35,6 +35,33 @@ uint64_t kit_random_word(void)
 	return word;
 }
 
+bool kit_hint(const char *name, char *value, size_t cap)
+{
+	const char *at = (const char *)(u64)IDENTITY_PAGE->hint, *end, *line_end;
+	size_t name_len = strlen(name), len;
+
+	if (!have_identity)
+		return false;
+	len = IDENTITY_PAGE->hint_len;
+	if (len > sizeof(IDENTITY_PAGE->hint))
+		len = sizeof(IDENTITY_PAGE->hint);
+	for (end = at + len; at < end; at = line_end + 1) {
+		line_end = memchr(at, '\n', (size_t)(end - at));
+		if (!line_end)
+			line_end = end;
+		len = (size_t)(line_end - at);
+		if (len <= name_len || memcmp(at, name, name_len) != 0 || at[name_len] != '=')
+			continue;
+		len -= name_len + 1;
+		if (len > cap - 1)
+			len = cap - 1;
+		memcpy(value, at + name_len + 1, len);
+		value[len] = '\0';
+		return true;
+	}
+	return false;
+}
+
 void kit_ready(void)
 {
 	kit_store32(DOORBELL + DOORBELL_READY, READY_VALUE);

@@ -25,6 +25,7 @@
 
 #ifndef __ASSEMBLER__
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct identity {
@@ -44,6 +45,9 @@ _Static_assert(sizeof(struct identity) == 4096, "the identity page is one page")
 const volatile struct identity *kit_identity(void);
 /* The generation now; 0 without an identity page. */
 uint32_t kit_generation(void);
+/* Copies the value of the line "name=value" of the operator's text, cut to @cap; false where there
+ * is none. The text may be another after a restore. */
+bool kit_hint(const char *name, char *value, size_t cap);
 /* The first of the random words; 0 without an identity page. */
 uint64_t kit_random_word(void);
 
