@@ -2,8 +2,6 @@
 /* inet.c - see inet.h. */
 #include "inet.h"
 
-static const u8 everyone[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
-
 static u16 fold(u64 sum)
 {
 	while (sum >> 16)
@@ -68,11 +66,13 @@ enum inet_kind inet_kind(const u8 *frame, u32 len)
 	return INET_OTHER;
 }
 
-static u32 arp(u8 *to, const u8 mac[6], u32 ip, u16 op, const u8 target_mac[6], u32 target_ip)
+/* @target_mac NULL: to everyone, because nobody knows it. */
+static u32 arp(u8 *to, const u8 mac[6], u32 ip, u16 op, const u8 *target_mac, u32 target_ip)
 {
+	static const u8 everyone[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, unknown[6];
 	struct arp *a = (void *)to;
 
-	memcpy(a->eth.dst, target_mac, 6);
+	memcpy(a->eth.dst, target_mac ? target_mac : everyone, 6);
 	memcpy(a->eth.src, mac, 6);
 	a->eth.type = be16(ETH_ARP);
 	a->hardware = be16(1);
@@ -82,7 +82,7 @@ static u32 arp(u8 *to, const u8 mac[6], u32 ip, u16 op, const u8 target_mac[6], 
 	a->op = be16(op);
 	memcpy(a->sender_mac, mac, 6);
 	a->sender_ip = ip;
-	memcpy(a->target_mac, target_mac, 6);
+	memcpy(a->target_mac, target_mac ? target_mac : unknown, 6);
 	a->target_ip = target_ip;
 	return sizeof(*a);
 }
@@ -98,7 +98,7 @@ u32 inet_arp_answer(const u8 *frame, u32 len, u8 *to, const u8 mac[6], u32 ip)
 
 u32 inet_arp_request(u8 *to, const u8 mac[6], u32 ip, u32 target)
 {
-	return arp(to, mac, ip, ARP_REQUEST, everyone, target);
+	return arp(to, mac, ip, ARP_REQUEST, NULL, target);
 }
 
 void inet_turn(u8 *frame, enum inet_kind kind)
