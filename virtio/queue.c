@@ -178,6 +178,22 @@ static enum vq_result walk_chain(const struct vq *q, struct vq_chain *c)
 	}
 }
 
+/* The chain that begins at @head, which is sound. */
+static enum vq_result get_chain(const struct vq *q, u16 head, struct vq_chain *ret)
+{
+	enum vq_result r;
+
+	ret->head = head;
+	ret->out_count = ret->in_count = 0;
+	ret->out_len = ret->in_len = 0;
+	r = walk_chain(q, ret);
+	if (r == VQ_REJECT) {
+		ret->out_count = ret->in_count = 0;
+		ret->out_len = ret->in_len = 0;
+	}
+	return r;
+}
+
 enum vq_result vq_pop(struct vq *q, struct vq_chain *ret)
 {
 	u16 waiting, head;
@@ -193,16 +209,9 @@ enum vq_result vq_pop(struct vq *q, struct vq_chain *ret)
 	head = span_load16(q->avail, AVAIL_ENTRY(q->next_avail & (q->size - 1u)));
 	if (head >= q->size || is_in_flight(q, head))
 		return VQ_BAD;
-	ret->head = head;
-	ret->out_count = ret->in_count = 0;
-	ret->out_len = ret->in_len = 0;
-	r = walk_chain(q, ret);
+	r = get_chain(q, head, ret);
 	if (r == VQ_BAD)
 		return r;
-	if (r == VQ_REJECT) {
-		ret->out_count = ret->in_count = 0;
-		ret->out_len = ret->in_len = 0;
-	}
 	flip_in_flight(q, head);
 	q->in_flight_count++;
 	q->next_avail++;
@@ -225,7 +234,15 @@ void vq_unpop(struct vq *q, u16 head)
 	q->next_avail--;
 }
 
-void vq_push(struct vq *q, u16 head, u32 len)
+enum vq_result vq_again(struct vq *q, u16 head, struct vq_chain *ret)
+{
+	if (!q->live)
+		return VQ_BAD;
+	must(head < q->size && is_in_flight(q, head));
+	return get_chain(q, head, ret);
+}
+
+void vq_push_hidden(struct vq *q, u16 head, u32 len)
 {
 	u64 off;
 
@@ -236,6 +253,13 @@ void vq_push(struct vq *q, u16 head, u32 len)
 	span_store32(q->used, off, head);
 	span_store32(q->used, off + 4, len);
 	q->next_used++;
+}
+
+void vq_push(struct vq *q, u16 head, u32 len)
+{
+	if (!q->live)
+		return;
+	vq_push_hidden(q, head, len);
 	span_store16_release(q->used, RING_IDX, q->next_used);
 }
 

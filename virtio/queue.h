@@ -75,9 +75,13 @@ enum vq_result vq_pop(struct vq *q, struct vq_chain *ret);
  * Several are taken back one by one.
  */
 void vq_unpop(struct vq *q, u16 head);
+/* Looks again at the chain of a head in flight, as one that vq_load() brought. Never EMPTY. */
+enum vq_result vq_again(struct vq *q, u16 head, struct vq_chain *ret);
 
 /* Returns @head to the driver with @len bytes written. @head must have been popped. */
 void vq_push(struct vq *q, u16 head, u32 len);
+/* The same, but the driver does not see it before the next vq_push(). */
+void vq_push_hidden(struct vq *q, u16 head, u32 len);
 
 /*
  * After one or more vq_push(): whether the driver wants an interrupt for them (EVENT_IDX or

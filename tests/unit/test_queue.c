@@ -75,6 +75,30 @@ static void test_unpop_pops_again(void **state)
 	assert_int_equal(vqb_used_idx(&f->b), 1);
 }
 
+/* A hidden element shows with the next one, and not before. */
+static void test_push_hidden(void **state)
+{
+	struct fixture *f = *state;
+	u16 head[3], got;
+	u32 len;
+
+	for (unsigned i = 0; i < 3; i++) {
+		vqb_add(&f->b, &VQB_W(DATA_GPA, 8), 1);
+		assert_int_equal(vq_pop(&f->q, &f->c), VQ_OK);
+		head[i] = f->c.head;
+	}
+	vq_push_hidden(&f->q, head[0], 1);
+	vq_push_hidden(&f->q, head[1], 2);
+	assert_int_equal(vqb_used_idx(&f->b), 0);
+	vq_push(&f->q, head[2], 3);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_true(vqb_used(&f->b, &got, &len));
+		assert_int_equal(got, head[i]);
+		assert_int_equal(len, i + 1);
+	}
+	assert_int_equal(f->q.in_flight_count, 0);
+}
+
 /* Out of order, and many at once. */
 static void test_push_any_order(void **state)
 {
@@ -694,6 +718,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		QUEUE_TEST(test_plain_chain),
 		QUEUE_TEST(test_unpop_pops_again),
+		QUEUE_TEST(test_push_hidden),
 		QUEUE_TEST(test_push_any_order),
 		QUEUE_TEST(test_dead_queue_is_empty),
 		QUEUE_TEST(test_q01_self_loop),

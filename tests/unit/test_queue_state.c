@@ -46,6 +46,36 @@ static void test_save_and_load(void **state)
 	enc_free(&out);
 }
 
+/* A device that kept heads over a snapshot looks at their chains again, with the same distrust. */
+static void test_look_again(void **state)
+{
+	struct fixture *f = *state;
+	struct enc out = {0};
+	struct dec in;
+	u16 head;
+
+	f->q.ready = true;
+	head = vqb_add(&f->b, (struct vqb_buf[]){VQB_R(DATA_GPA, 16), VQB_W(DATA_GPA, 8)}, 2);
+	assert_int_equal(vq_pop(&f->q, &f->c), VQ_OK);
+	vq_save(&f->q, &out);
+	in = dec_from(out.buf, out.len);
+	assert_int_equal(vq_load(&f->q, &in, NULL), 0);
+	memset(&f->c, 0, sizeof(f->c));
+	assert_int_equal(vq_again(&f->q, head, &f->c), VQ_OK);
+	assert_int_equal(f->c.head, head);
+	assert_int_equal(f->c.out_len, 16);
+	assert_int_equal(f->c.in_len, 8);
+	check_chain(f);
+	vqb_set_desc(&f->b, head, LOW_LEN, 16, 0, 0);
+	assert_int_equal(vq_again(&f->q, head, &f->c), VQ_REJECT);
+	vqb_set_desc(&f->b, head, DATA_GPA, 16, F_NEXT, head);
+	assert_int_equal(vq_again(&f->q, head, &f->c), VQ_BAD);
+	assert_int_equal(f->q.in_flight_count, 1);
+	vq_push(&f->q, head, 0);
+	assert_int_equal(vqb_used_idx(&f->b), 1);
+	enc_free(&out);
+}
+
 /* The driver saw "no kicks, please" and went quiet; nobody may believe that after a load. */
 static void test_load_asks_for_kicks(void **state)
 {
@@ -123,6 +153,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		QUEUE_TEST(test_save_and_load),
+		QUEUE_TEST(test_look_again),
 		QUEUE_TEST(test_load_asks_for_kicks),
 		QUEUE_TEST(test_load_hostile),
 	};
