@@ -53,6 +53,9 @@ void vsock_lock(struct vsock *v)
 
 void vsock_unlock(struct vsock *v)
 {
+	/* A driver does not kick while the loop is awake. */
+	if (vq_pending(&v->dev.queue[VSOCK_TXQ]))
+		vsock_tx_run(v);
 	vsock_rx_run(v);
 	conn_reap(v);
 	pthread_mutex_unlock(&v->dev.lock);

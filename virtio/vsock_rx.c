@@ -179,8 +179,8 @@ static void start_read(struct vsock_conn *c)
 	ring_recvmsg(v->ring, &g->op, c->fd, &g->msg, MSG_DONTWAIT);
 }
 
-/* Makes packets of the @len bytes that were read; gives the other buffers back. */
-static void push_payload(struct vsock *v, struct vsock_conn *c, u32 len)
+/* Makes packets of the @len bytes that were read; gives the other buffers back. How many it made. */
+static unsigned push_payload(struct vsock *v, struct vsock_conn *c, u32 len)
 {
 	struct vq *q = &v->dev.queue[VSOCK_RXQ];
 	struct vsock_group *g = &v->rx;
@@ -201,11 +201,12 @@ static void push_payload(struct vsock *v, struct vsock_conn *c, u32 len)
 	}
 	for (unsigned i = g->count; i-- > used;)
 		vq_unpop(q, g->head[i]);
-	virtio_used(&v->dev, q);
+	virtio_used_soon(&v->dev, q);
+	return used;
 }
 
-/* Where an open connection goes after a read that gave @res. */
-static void after_read(struct vsock_conn *c, int res)
+/* Where an open connection goes after a read that gave @res and filled @used buffers. */
+static void after_read(struct vsock_conn *c, int res, unsigned used)
 {
 	struct vsock_group *g = &c->v->rx;
 
@@ -214,7 +215,7 @@ static void after_read(struct vsock_conn *c, int res)
 		conn_not_ready(c);
 		conn_make_ready(c);
 	} else if (res > 0 || res == -EAGAIN) {
-		c->burst = 1;
+		c->burst = used ? used : 1;
 		conn_poll_in(c);
 	} else if (res == 0) {
 		conn_at_end(c);
@@ -228,15 +229,16 @@ static void group_read(struct ring_op *op, int res)
 	struct vsock *v = container_of(op, struct vsock, rx.op);
 	struct vsock_group *g = &v->rx;
 	struct vsock_conn *c = g->conn;
+	unsigned used = 0;
 	bool open;
 
 	vsock_lock(v);
 	virtio_io_end(&v->dev);
 	open = c->state == CONN_OPEN;
 	if (g->epoch == v->dev.epoch)
-		push_payload(v, c, open && res > 0 ? (u32)res : 0);
+		used = push_payload(v, c, open && res > 0 ? (u32)res : 0);
 	if (open)
-		after_read(c, res);
+		after_read(c, res, used);
 	g->conn = NULL;
 	g->count = g->iov_count = g->len = 0;
 	vsock_unlock(v);
@@ -280,7 +282,7 @@ static bool pop_buf(struct vsock *v, unsigned *budget)
 			vq_push(q, v->chain.head, 0);
 			break;
 		case VQ_EMPTY:
-			if (!vq_kicks_on(q))
+			if (!virtio_want_kick(&v->dev, q))
 				return false;
 			vq_kicks_off(q);
 			break;
@@ -314,7 +316,7 @@ void vsock_rx_run(struct vsock *v)
 		else
 			start_read(c);
 	} while (!v->rx.conn && has_work(v));
-	virtio_used(&v->dev, q);
+	virtio_used_soon(&v->dev, q);
 }
 
 /* The event queue. */
@@ -339,7 +341,7 @@ static unsigned event_buffers(struct vsock *v)
 			virtio_fail(&v->dev);
 		if (r == VQ_OK || r == VQ_REJECT)
 			head[n++] = v->chain.head;
-	} while (n < q->size && vq_kicks_on(q));
+	} while (n < q->size && virtio_want_kick(&v->dev, q));
 	for (unsigned i = n; i-- > 0;)
 		vq_unpop(q, head[i]);
 	return n;
@@ -367,7 +369,7 @@ static bool send_event(struct vsock *v)
 			v->stats.dropped++;
 		vq_push(q, c->head, sent ? EVENT_LEN : 0);
 	}
-	virtio_used(&v->dev, q);
+	virtio_used_soon(&v->dev, q);
 	return sent;
 }
 

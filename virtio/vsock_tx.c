@@ -258,7 +258,7 @@ static void group_sent(struct ring_op *op, int res)
 	if (g->epoch == v->dev.epoch) {
 		for (unsigned i = 0; i < g->count; i++)
 			vq_push(q, g->head[i], 0);
-		virtio_used(&v->dev, q);
+		virtio_used_soon(&v->dev, q);
 	}
 	g->conn = NULL;
 	g->count = g->iov_count = g->len = 0;
@@ -294,7 +294,7 @@ static bool next(struct vsock *v, struct vq *q)
 		break;
 	}
 	/* While a group is on its way the queue is looked at again anyway. */
-	if (v->tx.count || !vq_kicks_on(q))
+	if (v->tx.count || !virtio_want_kick(&v->dev, q))
 		return false;
 	vq_kicks_off(q);
 	return true;
@@ -316,5 +316,5 @@ void vsock_tx_run(struct vsock *v)
 	}
 	if (v->tx.count)
 		send_group(v);
-	virtio_used(&v->dev, q);
+	virtio_used_soon(&v->dev, q);
 }

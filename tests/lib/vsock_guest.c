@@ -61,6 +61,7 @@ static void make_device(struct vg *g, const struct enc *saved)
 		vsock_create(&g->dev, &cfg, g->ring, &g->ram.mem, irq, &e) ||
 		(saved && virtio_load(g->dev, saved->buf, saved->len, &e)))
 		fail_msg("%s", e.msg);
+	virtio_attach(g->dev, g->ring);
 	vsock_start(g->dev);
 	g->kick_op = (struct ring_op){.done = kicked};
 	ring_read(g->ring, &g->kick_op, g->dev->kick_fd, &g->kick_count, 8);
