@@ -15,8 +15,8 @@
 #define VSOCK_CONNS_MAX    1023u
 #define VSOCK_PACKET_MAX   65536u      /* payload bytes of one packet */
 #define VSOCK_TX_BUF       65536u      /* bytes held for a host peer that reads slowly, each */
-#define VSOCK_TX_BUF_WIDE  262144u     /* the same, for a connection made while few exist */
-#define VSOCK_WIDE_CONNS   64u         /* few: so at most 76 MiB are held for all together */
+#define VSOCK_TX_BUF_WIDE  1048576u    /* the same, for a connection made while few exist */
+#define VSOCK_WIDE_CONNS   32u         /* few: so at most 94 MiB are held for all together */
 #define VSOCK_LINGER_MS    2000u       /* request, shutdown and host CONNECT line */
 #define VSOCK_PORT_FIRST   (1u << 30)  /* local ports of host-made connections: [2^30, 2^31) */
 

@@ -41,6 +41,18 @@ struct vsock_conn *conn_find(struct vsock *v, u32 peer_port, u32 local_port)
 	return NULL;
 }
 
+/*
+ * Room in the socket for what the guest may send at once: the guest and the host's reader then
+ * wake each other once for many packets. With less than asked for it is only slower.
+ */
+static void widen(int fd)
+{
+	const int half = VSOCK_TX_BUF_WIDE / 2; /* which the kernel doubles, for its own needs */
+
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &half, sizeof(half)))
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &half, sizeof(half));
+}
+
 struct vsock_conn *conn_new(struct vsock *v, int fd, enum conn_state state)
 {
 	struct vsock_conn *c = NULL;
@@ -56,7 +68,11 @@ struct vsock_conn *conn_new(struct vsock *v, int fd, enum conn_state state)
 	c->state = state;
 	c->burst = 1;
 	c->backoff_ns = VSOCK_BACKOFF_NS;
-	c->buf_alloc = v->count < VSOCK_WIDE_CONNS ? VSOCK_TX_BUF_WIDE : VSOCK_TX_BUF;
+	c->buf_alloc = VSOCK_TX_BUF;
+	if (v->count < VSOCK_WIDE_CONNS) {
+		c->buf_alloc = VSOCK_TX_BUF_WIDE;
+		widen(fd);
+	}
 	TAILQ_INSERT_TAIL(&v->conns, c, all);
 	v->count++;
 	v->stats.conns_added++;
