@@ -338,6 +338,7 @@ int vsock_create(struct virtio_dev **ret, const struct vsock_config *cfg, struct
 	v->timer_op.done = timer_done;
 	TAILQ_INIT(&v->conns);
 	TAILQ_INIT(&v->dead);
+	TAILQ_INIT(&v->fresh);
 	TAILQ_INIT(&v->ready);
 	vsock_tx_init(v);
 	vsock_rx_init(v);

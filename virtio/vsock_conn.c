@@ -96,16 +96,22 @@ static void unhash(struct vsock_conn *c)
 
 void conn_make_ready(struct vsock_conn *c)
 {
-	if (!c->is_ready)
-		TAILQ_INSERT_TAIL(&c->v->ready, c, ready);
-	c->is_ready = true;
+	struct vsock *v = c->v;
+
+	if (c->ready_in)
+		return;
+	if (c->fresh_round != v->round)
+		c->fresh_bytes = 0;
+	c->fresh_round = v->round;
+	c->ready_in = c->fresh_bytes < VSOCK_FRESH ? &v->fresh : &v->ready;
+	TAILQ_INSERT_TAIL(c->ready_in, c, ready);
 }
 
 void conn_not_ready(struct vsock_conn *c)
 {
-	if (c->is_ready)
-		TAILQ_REMOVE(&c->v->ready, c, ready);
-	c->is_ready = false;
+	if (c->ready_in)
+		TAILQ_REMOVE(c->ready_in, c, ready);
+	c->ready_in = NULL;
 }
 
 void conn_pend(struct vsock_conn *c, unsigned what)

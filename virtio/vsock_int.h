@@ -29,6 +29,8 @@
 #define VSOCK_RST_MAX    128u /* unanswered packets of unknown connections */
 #define VSOCK_GROUP_MAX  16u  /* packets of one system call */
 #define VSOCK_GROUP_IOV  512u
+#define VSOCK_TURN       VSOCK_PACKET_MAX /* bytes to the guest while others wait */
+#define VSOCK_FRESH      16384u /* and out of turn, in a round */
 #define VSOCK_BACKOFF_NS 1000000ull /* first wait before trying again; doubles */
 #define VSOCK_BACKOFF_MAX_NS 20000000ull
 #define VSOCK_LINGER_NS  (VSOCK_LINGER_MS * 1000000ull)
@@ -55,13 +57,17 @@ enum conn_state {
 
 struct vsock;
 
+TAILQ_HEAD(conn_list, vsock_conn);
+LIST_HEAD(conn_bucket, vsock_conn);
+
 struct vsock_conn {
 	struct vsock *v;
 	TAILQ_ENTRY(vsock_conn) all;   /* in v->conns, or v->dead */
-	TAILQ_ENTRY(vsock_conn) ready; /* in v->ready, if is_ready */
+	TAILQ_ENTRY(vsock_conn) ready; /* in *ready_in: v->fresh or v->ready; NULL: in neither */
 	LIST_ENTRY(vsock_conn) hash;   /* in v->bucket, if is_hashed */
 	enum conn_state state;
-	bool is_ready, is_hashed;
+	struct conn_list *ready_in;
+	bool is_hashed;
 	int fd;
 	u32 peer_port;  /* the guest's */
 	u32 local_port; /* the host's */
@@ -75,6 +81,9 @@ struct vsock_conn {
 	bool can_read;        /* the socket had something, and the guest has not got it yet */
 	bool eof;             /* the host will write no more */
 	bool asked_credit;
+	u32 fresh_round, fresh_bytes; /* bytes it got out of turn in that round */
+	u32 turn_round;       /* when its last turn began */
+	u32 turn_left;        /* bytes; 0: it has none */
 	unsigned burst;       /* RX buffers to take for the next read */
 	u32 tx_cnt;           /* bytes the guest was sent */
 	u32 peer_fwd_cnt;     /* bytes the guest says it consumed */
@@ -101,9 +110,6 @@ struct vsock_conn {
 		struct sockaddr_un addr; /* CONNECTING */
 	};
 };
-
-TAILQ_HEAD(conn_list, vsock_conn);
-LIST_HEAD(conn_bucket, vsock_conn);
 
 /* Payload on its way between one socket and several buffers of the guest, by one system call. */
 struct vsock_group {
@@ -140,7 +146,9 @@ struct vsock {
 
 	struct conn_list conns; /* all but the dead */
 	struct conn_list dead;
-	struct conn_list ready; /* those with something for the guest, maybe; round robin */
+	/* Those with something for the guest, maybe; see vsock_rx.c. */
+	struct conn_list fresh, ready;
+	u32 round;
 	struct conn_bucket bucket[VSOCK_BUCKETS];
 	unsigned count; /* connections, with the dead: one descriptor each */
 
@@ -197,6 +205,7 @@ void conn_timeout(struct vsock_conn *c);
 /* Calls conn_timeout() when it is time to try again, or to give up. */
 void conn_retry(struct vsock_conn *c);
 void conn_pend(struct vsock_conn *c, unsigned what);
+/* There is something for the guest. The connection keeps the place it has, if it has one. */
 void conn_make_ready(struct vsock_conn *c);
 void conn_not_ready(struct vsock_conn *c);
 /* RST delivered, or not needed any more. */

@@ -4,8 +4,8 @@
  *
  * Theory of operation
  *
- * Nothing is queued here but intentions: v->ready lists the connections that have something for
- * the guest, as bits in conn->pend or as bytes that wait in the socket, and v->rst the answers to
+ * Nothing is queued here but intentions: two lists of the connections that have something for the
+ * guest, as bits in conn->pend or as bytes that wait in the socket, and v->rst, the answers to
  * packets of unknown connections. vsock_rx_run() turns them into packets as long as the guest has
  * buffers; when it has none, it asks for a kick, and nothing moves until that comes. Sockets are
  * polled once for each time they run dry, so a host that floods a guest that does not read costs
@@ -15,8 +15,12 @@
  * recvmsg(2) fills as many buffers as the connection filled lately (conn->burst), within the
  * guest's credit, each of which becomes a packet. One such read is with the kernel at a time, and
  * no buffer is taken meanwhile, so those it did not fill go back to the queue in reverse order.
- * MSG_DONTWAIT makes that a moment: the read ends while it is being submitted. After a full read
- * the connection goes to the end of the list, so the busy ones take turns.
+ * MSG_DONTWAIT makes that a moment: the read ends while it is being submitted.
+ *
+ * Fairness. Who has much to send waits in v->ready for turns of VSOCK_TURN bytes; a round is over
+ * when everybody there has had one. In each round every connection may also send VSOCK_FRESH bytes
+ * out of turn: v->fresh goes first, so that questions are not held up by bulk. A connection with no
+ * other beside it sends as much as fits.
  *
  * After a restore the guest believes in connections that are gone. It is told by an event, and
  * until it has given that event's buffer back (so it has acted on it) it gets no packets: they
@@ -162,15 +166,54 @@ static bool pop_more(struct vsock *v)
 	return false;
 }
 
+/* Whether no other connection waits for its turn. */
+static bool is_alone(const struct vsock_conn *c)
+{
+	const struct vsock *v = c->v;
+
+	return !TAILQ_NEXT(c, ready) && (c->ready_in == &v->ready || TAILQ_EMPTY(&v->ready));
+}
+
+/* How many bytes the connection may send now, while others wait. */
+static u32 begin_turn(struct vsock_conn *c)
+{
+	struct vsock *v = c->v;
+
+	if (c->ready_in == &v->fresh)
+		return VSOCK_FRESH - c->fresh_bytes;
+	if (!c->turn_left) {
+		v->round += c->turn_round == v->round; /* it had one in this round: that is over */
+		c->turn_round = v->round;
+		c->turn_left = VSOCK_TURN;
+	}
+	return c->turn_left;
+}
+
+/* The guest was sent @n bytes; whether the connection's turn goes on. */
+static bool end_turn(struct vsock_conn *c, u32 n, bool more)
+{
+	if (c->ready_in == &c->v->fresh) {
+		c->fresh_bytes += n;
+		return false;
+	}
+	c->turn_left -= n < c->turn_left ? n : c->turn_left;
+	/* Crumbs are not worth a read. */
+	if (!more || c->turn_left < VSOCK_TURN / 4)
+		c->turn_left = 0;
+	return c->turn_left;
+}
+
 static void start_read(struct vsock_conn *c)
 {
 	struct vsock *v = c->v;
 	struct vsock_group *g = &v->rx;
-	u32 credit = conn_credit(c);
+	u32 most = conn_credit(c), share = begin_turn(c);
 
+	if (!is_alone(c) && most > share)
+		most = share;
 	do {
-		add_buf(v, credit - g->len);
-	} while (g->count < c->burst && g->len < credit &&
+		add_buf(v, most - g->len);
+	} while (g->count < c->burst && g->len < most &&
 		g->iov_count + VQ_SIZE_MAX <= VSOCK_GROUP_IOV && pop_more(v));
 	g->conn = c;
 	g->epoch = v->dev.epoch;
@@ -179,7 +222,7 @@ static void start_read(struct vsock_conn *c)
 	ring_recvmsg(v->ring, &g->op, c->fd, &g->msg, MSG_DONTWAIT);
 }
 
-/* Makes packets of the @len bytes that were read; gives the other buffers back. How many it made. */
+/* Makes packets of the @len bytes that were read, returns how many; gives the other buffers back. */
 static unsigned push_payload(struct vsock *v, struct vsock_conn *c, u32 len)
 {
 	struct vq *q = &v->dev.queue[VSOCK_RXQ];
@@ -209,11 +252,14 @@ static unsigned push_payload(struct vsock *v, struct vsock_conn *c, u32 len)
 static void after_read(struct vsock_conn *c, int res, unsigned used)
 {
 	struct vsock_group *g = &c->v->rx;
+	bool more = res > 0 && (u32)res == g->len;
 
-	if (res > 0 && (u32)res == g->len) {
-		c->burst = 2 * c->burst < VSOCK_GROUP_MAX ? 2 * c->burst : VSOCK_GROUP_MAX;
+	if (!end_turn(c, res > 0 ? (u32)res : 0, more))
 		conn_not_ready(c);
+	if (more || c->pend)
 		conn_make_ready(c);
+	if (more) {
+		c->burst = 2 * c->burst < VSOCK_GROUP_MAX ? 2 * c->burst : VSOCK_GROUP_MAX;
 	} else if (res > 0 || res == -EAGAIN) {
 		c->burst = used ? used : 1;
 		conn_poll_in(c);
@@ -246,14 +292,20 @@ static void group_read(struct ring_op *op, int res)
 
 /* Choosing what to send. */
 
-/* Whether there is a packet to send, for v->rst or the first in v->ready. */
+/* Whose turn it is, if it has something for the guest. */
+static struct vsock_conn *first(const struct vsock *v)
+{
+	return TAILQ_EMPTY(&v->fresh) ? TAILQ_FIRST(&v->ready) : TAILQ_FIRST(&v->fresh);
+}
+
+/* Whether there is a packet to send, for v->rst or the first() connection. */
 static bool has_work(struct vsock *v)
 {
 	struct vsock_conn *c;
 
 	if (v->rst_count)
 		return true;
-	while ((c = TAILQ_FIRST(&v->ready))) {
+	while ((c = first(v))) {
 		if (!c->pend && conn_has_data(c) && !conn_credit(c) && !c->asked_credit) {
 			c->asked_credit = true;
 			c->pend |= PEND_CREDIT_REQ;
@@ -305,7 +357,7 @@ void vsock_rx_run(struct vsock *v)
 		return;
 	vq_kicks_off(q);
 	do {
-		struct vsock_conn *c = TAILQ_FIRST(&v->ready);
+		struct vsock_conn *c = first(v);
 
 		if (!pop_buf(v, &budget))
 			break;

@@ -231,6 +231,7 @@ static void test_v06_credit_math(void **state)
 	struct vsock v = {0};
 	struct vsock_conn c = {.v = &v, .state = CONN_OPEN};
 
+	TAILQ_INIT(&v.fresh);
 	TAILQ_INIT(&v.ready);
 	conn_take_credit(&c, 100, 0);
 	assert_int_equal(conn_credit(&c), 100);

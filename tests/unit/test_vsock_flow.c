@@ -156,28 +156,79 @@ static void test_bulk_host_to_guest(void **state)
 	vg_finish(&g);
 }
 
-/* Several streams to a guest that takes little at a time: all of them move on. */
+/* A guest that gives buffers back 32 at a time, and credit for what came, counted by connection. */
+struct taker {
+	u32 first_port, got[24];
+	u64 total;
+	unsigned buffers;
+};
+
+static bool take(struct vg *g, struct taker *t)
+{
+	struct virtio_vsock_hdr h;
+	u32 i;
+
+	if (!vg_recv(g, &p))
+		return false;
+	if (++t->buffers % 32 == 0)
+		vg_add_rx(g, 32);
+	i = p.h.src_port - t->first_port;
+	assert_true(i < ARRAY_SIZE(t->got));
+	if (p.h.op != OP(RW) && p.h.op != OP(CREDIT_REQUEST))
+		fail_msg("op %u", p.h.op);
+	t->got[i] += p.h.len;
+	t->total += p.h.len;
+	h = vg_hdr(9, p.h.src_port, OP(CREDIT_UPDATE));
+	h.fwd_cnt = t->got[i];
+	if (p.h.op == OP(CREDIT_REQUEST) || t->got[i] % (VG_WINDOW / 4) < p.h.len)
+		vg_send_hdr(g, &h, NULL, 0);
+	return true;
+}
+
+/*
+ * 20 hosts that send as fast as they can, and one that asks a question now and then: they share
+ * evenly, and the question waits for what is in the guest's buffers and one turn, not for all.
+ */
 static void test_fair_between_connections(void **state)
 {
+	enum { BUSY = 20, QUESTIONS = 200 };
 	static u8 data[100000];
 	struct vg g = {0};
-	u32 got[4] = {0}, port[4];
-	int fd[4];
+	struct taker t = {0};
+	u32 port, most = 0, least = UINT32_MAX;
+	int fd[BUSY + 1];
 
 	vg_init(&g);
-	for (u32 i = 0; i < 4; i++)
-		fd[i] = vg_open_host(&g, 9, &port[i]);
-	for (u32 i = 0; i < 4; i++)
-		assert_true(send(fd[i], data, sizeof(data), MSG_NOSIGNAL) > 60000);
-	for (unsigned i = 0; i < 64; i++) {
-		VG_UNTIL(&g, vg_recv(&g, &p));
-		if (p.h.op == OP(RW))
-			got[p.h.src_port - port[0]] += p.h.len;
+	for (u32 i = 0; i <= BUSY; i++) {
+		fd[i] = vg_open_host(&g, 9, &port);
+		t.first_port = t.first_port ? t.first_port : port;
 	}
-	for (u32 i = 0; i < 4; i++) {
-		assert_true(got[i] > 2 * VG_BUF);
+	g.no_refill = true;
+	for (u32 asked = 0; asked < QUESTIONS; asked++) {
+		u64 before;
+
+		for (u32 i = 0; i < BUSY; i++)
+			send(fd[i], data, sizeof(data), MSG_NOSIGNAL);
+		for (u32 i = 0; i < asked % 50; i++) {
+			vg_turn(&g);
+			take(&g, &t);
+		}
+		before = t.total;
+		vg_write(fd[BUSY], "?", 1);
+		VG_UNTIL(&g, (take(&g, &t), t.got[BUSY] > asked));
+		if (t.total - before > 64 * VG_BUF + 2 * VSOCK_PACKET_MAX)
+			fail_msg("question %u came after %llu bytes", asked,
+				(unsigned long long)(t.total - before));
+	}
+	for (u32 i = 0; i < BUSY; i++) {
+		most = t.got[i] > most ? t.got[i] : most;
+		least = t.got[i] < least ? t.got[i] : least;
+	}
+	assert_true(least > VSOCK_PACKET_MAX);
+	if (most > 2 * least)
+		fail_msg("one got %u bytes, another %u", most, least);
+	for (u32 i = 0; i <= BUSY; i++)
 		close(fd[i]);
-	}
 	vg_finish(&g);
 }
 
