@@ -4,15 +4,21 @@
  *
  * Theory of operation
  *
- * Receive: RING buffers of BUFFER bytes are always with the device; each packet is handled in
- * place and the buffer goes back. Data that event() does not consume moves to a buffer of the
- * connection (kept), taken when first needed; the credit we announce (VSOCK_BUFFER) bounds it.
+ * Sizes are by vsock_setup: few and small buffers by default, many large ones for bulk.
  *
- * Transmit: RING slots of BUFFER bytes; data is copied in. The slot freed last is used next, so
+ * Receive: all buffers are always with the device; each packet is handled in place and the buffer
+ * goes back. Data that event() does not consume moves to a buffer of the connection (kept), taken
+ * when first needed; the credit we announce bounds it.
+ *
+ * Transmit: slots, each a header and room for data, which is copied in, or, where the caller's
+ * data stays as it is, only pointed to by a second descriptor. The slot freed last is used next, so
  * that small traffic touches few pages, which makes a snapshot of this guest cheap to restore. The
  * last CONTROL_SLOTS slots are only for packets without data. A control packet that finds no slot
  * is remembered as a bit in the connection, so receiving never waits for transmitting, and two
- * sides cannot come to wait for each other.
+ * sides cannot come to wait for each other. Large packets are published at once, small ones
+ * together: the device works while we prepare the next.
+ *
+ * In a buffer or slot the header ends, and the data begins, on a cache line.
  *
  * A connection: FREE -> OPEN by a request to a port we listen on, or FREE -> CONNECTING -> OPEN by
  * vsock_connect(). vsock_close() makes it CLOSING: a SHUTDOWN is sent and the slot waits for the
@@ -21,10 +27,12 @@
  */
 #include "vsock.h"
 
-#define RING          8
-#define BUFFER        32768u
-#define PAYLOAD       (BUFFER - sizeof(struct header))
+#define RING          8 /* buffers each way by default; and events */
+#define PAYLOAD       (32768u - HEAD)
+#define CREDIT        (256u * 1024)
+#define HEAD          64u /* bytes before the data */
 #define CONTROL_SLOTS 2
+#define KICK_BYTES    16384u /* data of a packet that is worth a kick of its own */
 #define RESETS        16
 #define PORT_FIRST    49152u
 
@@ -70,13 +78,16 @@ struct listener {
 
 /* Everything that small traffic touches, close together. */
 static struct {
-	u8 rings[3][VIRTQ_BYTES(RING)] __attribute__((aligned(16)));
+	u8 rings[3][VIRTQ_BYTES(2 * RING)] __attribute__((aligned(16)));
 	u32 events[RING];
 	struct virtio_dev dev;
 	struct virtq rx, tx, event;
-	u8 *rx_mem, *tx_mem; /* RING buffers each */
-	u8 tx_free[RING];    /* a stack */
+	u32 payload, credit;   /* bytes of a packet at most; that a peer may send ahead */
+	unsigned slots;        /* of each direction, a power of 2 */
+	u8 *rx_mem, *tx_mem;   /* slots of HEAD + payload bytes each */
+	u16 *tx_free;          /* a stack */
 	unsigned tx_free_count;
+	u16 tx_free_few[RING]; /* where it is by default */
 	u32 cid, next_port;
 	unsigned conn_high; /* all in use are below */
 	unsigned listener_count, reset_count;
@@ -88,13 +99,18 @@ static struct {
 
 /* ---- transmit ---- */
 
+static u8 *slot_of(u8 *mem, unsigned i)
+{
+	return mem + (size_t)i * (HEAD + vs.payload);
+}
+
 static void reclaim(void)
 {
 	u16 slot;
 	u32 len;
 
 	while (virtq_take(&vs.tx, &slot, &len))
-		vs.tx_free[vs.tx_free_count++ % RING] = (u8)(slot % RING);
+		vs.tx_free[vs.tx_free_count++ & (vs.slots - 1)] = slot & (u16)(vs.slots - 1);
 }
 
 /* Whether more than @reserve slots are free. */
@@ -105,21 +121,30 @@ static bool have_slot(unsigned reserve)
 	return vs.tx_free_count > reserve;
 }
 
-/* Offers one packet to the device; the caller checked have_slot(). */
-static void transmit(const struct header *h, const void *data)
+/* Offers one packet to the device; the caller checked have_slot(). @keeps: @data stays as it is for
+ * ever, so it is not copied. */
+static void transmit(const struct header *h, const void *data, bool keeps)
 {
 	unsigned slot = vs.tx_free[--vs.tx_free_count];
-	u8 *mem = vs.tx_mem + slot * BUFFER;
+	u8 *mem = slot_of(vs.tx_mem, slot) + HEAD, *head = mem - sizeof(*h);
 
-	memcpy(mem, h, sizeof(*h));
-	memcpy(mem + sizeof(*h), data, h->len);
-	virtq_set(&vs.tx, (u16)slot, mem, sizeof(*h) + h->len, 0, 0);
+	memcpy(head, h, sizeof(*h));
+	if (keeps) {
+		virtq_set(&vs.tx, (u16)slot, head, sizeof(*h), VIRTQ_NEXT, (u16)(slot + vs.slots));
+		virtq_set(&vs.tx, (u16)(slot + vs.slots), data, h->len, 0, 0);
+	} else {
+		memcpy(mem, data, h->len);
+		virtq_set(&vs.tx, (u16)slot, head, sizeof(*h) + h->len, 0, 0);
+	}
 	virtq_offer(&vs.tx, (u16)slot);
+	if (h->len >= KICK_BYTES)
+		virtq_kick(&vs.tx);
 }
 
-static void transmit_on(struct vsock_conn *c, enum op op, u32 flags, const void *data, u32 len)
+static struct header header_on(struct vsock_conn *c, enum op op, u32 flags, u32 len)
 {
-	struct header h = {
+	c->consumed_told = c->consumed;
+	return (struct header){
 		.src_cid = vs.cid,
 		.dst_cid = c->peer_cid,
 		.src_port = c->local_port,
@@ -128,12 +153,9 @@ static void transmit_on(struct vsock_conn *c, enum op op, u32 flags, const void 
 		.type = TYPE_STREAM,
 		.op = (u16)op,
 		.flags = flags,
-		.buf_alloc = VSOCK_BUFFER,
+		.buf_alloc = vs.credit,
 		.fwd_cnt = c->consumed,
 	};
-
-	c->consumed_told = c->consumed;
-	transmit(&h, data);
 }
 
 /* Remembers to answer @h with a RST. More than RESETS at once are forgotten: a peer that sends
@@ -170,7 +192,7 @@ static u8 *take_spare(void)
 	u8 *buffer = vs.spare;
 
 	if (!buffer)
-		return kit_pages(VSOCK_BUFFER);
+		return kit_pages(vs.credit);
 	memcpy(&vs.spare, buffer, sizeof(vs.spare));
 	return buffer;
 }
@@ -191,6 +213,7 @@ static void send_control(struct vsock_conn *c)
 {
 	static const u8 order[] = {OP_REQUEST, OP_RESPONSE, OP_CREDIT_UPDATE, OP_CREDIT_REQUEST,
 		OP_SHUTDOWN, OP_RST};
+	struct header h;
 
 	for (unsigned i = 0; c->control && i < sizeof(order); i++) {
 		enum op op = order[i];
@@ -200,7 +223,8 @@ static void send_control(struct vsock_conn *c)
 		if (!have_slot(0))
 			return;
 		c->control &= (u8)~BIT(op);
-		transmit_on(c, op, op == OP_SHUTDOWN ? c->we_shut : 0, NULL, 0);
+		h = header_on(c, op, op == OP_SHUTDOWN ? c->we_shut : 0, 0);
+		transmit(&h, NULL, false);
 		if (op == OP_RST)
 			drop(c);
 	}
@@ -288,7 +312,7 @@ static void keep(struct vsock_conn *c)
 			return;
 		}
 	}
-	if (c->kept_at + c->kept_len + c->packet_len > VSOCK_BUFFER) {
+	if (c->kept_at + c->kept_len + c->packet_len > vs.credit) {
 		memmove(c->kept, c->kept + c->kept_at, c->kept_len);
 		c->kept_at = 0;
 	}
@@ -306,7 +330,7 @@ static void call_event(struct vsock_conn *c)
 		return;
 	if (c->packet_len)
 		keep(c);
-	if (c->consumed - c->consumed_told >= VSOCK_BUFFER / 2)
+	if (c->consumed - c->consumed_told >= vs.credit / 2)
 		c->control |= BIT(OP_CREDIT_UPDATE);
 	virtq_kick(&vs.tx);
 }
@@ -321,7 +345,7 @@ static void handle_data(struct vsock_conn *c, const u8 *data, u32 len)
 		return;
 	}
 	if (c->state != OPEN || (c->peer_shut & SHUT_SEND) ||
-		len > VSOCK_BUFFER - (c->received - c->consumed)) {
+		len > vs.credit - (c->received - c->consumed)) {
 		abort_conn(c);
 		return;
 	}
@@ -412,12 +436,14 @@ static bool receive(void)
 	u32 len;
 
 	while (virtq_take(&vs.rx, &slot, &len)) {
-		const u8 *mem = vs.rx_mem + slot % RING * BUFFER;
+		const u8 *mem;
 
-		memcpy(&h, mem, sizeof(h));
-		if (len >= sizeof(h) && len <= BUFFER && h.len <= len - sizeof(h))
-			handle_packet(&h, mem + sizeof(h));
-		virtq_offer(&vs.rx, slot % RING);
+		slot &= (u16)(vs.slots - 1);
+		mem = slot_of(vs.rx_mem, slot) + HEAD;
+		memcpy(&h, mem - sizeof(h), sizeof(h));
+		if (len >= sizeof(h) && len <= sizeof(h) + vs.payload && h.len <= len - sizeof(h))
+			handle_packet(&h, mem);
+		virtq_offer(&vs.rx, slot);
 		virtq_kick(&vs.rx);
 		any = true;
 	}
@@ -465,34 +491,59 @@ static bool take_events(void)
 
 static void start_rings(void)
 {
-	for (u16 i = 0; i < RING; i++) {
-		virtq_set(&vs.rx, i, vs.rx_mem + i * BUFFER, BUFFER, VIRTQ_WRITE, 0);
+	for (u16 i = 0; i < vs.slots; i++) {
+		virtq_set(&vs.rx, i, slot_of(vs.rx_mem, i) + HEAD - sizeof(struct header),
+			(u32)sizeof(struct header) + vs.payload, VIRTQ_WRITE, 0);
 		virtq_offer(&vs.rx, i);
+		vs.tx_free[i] = (u16)(vs.slots - 1 - i);
+	}
+	for (u16 i = 0; i < RING; i++) {
 		virtq_set(&vs.event, i, &vs.events[i], sizeof(vs.events[i]), VIRTQ_WRITE, 0);
 		virtq_offer(&vs.event, i);
-		vs.tx_free[i] = (u8)(RING - 1 - i);
 	}
-	vs.tx_free_count = RING;
+	vs.tx_free_count = vs.slots;
 	virtio_go(&vs.dev);
 	virtq_kick(&vs.rx);
 	virtq_kick(&vs.event);
 }
 
-bool vsock_init(void)
+/* Memory for more than the few slots that are always here. */
+static bool enlarge(void *rings[2])
 {
+	rings[0] = kit_pages(VIRTQ_BYTES(vs.slots));
+	rings[1] = kit_pages(VIRTQ_BYTES(2 * vs.slots));
+	vs.tx_free = kit_pages(vs.slots * sizeof(*vs.tx_free));
+	return rings[0] && rings[1] && vs.tx_free;
+}
+
+bool vsock_init_for(const struct vsock_setup *setup)
+{
+	void *rings[2] = {vs.rings[0], vs.rings[1]};
+
+	vs.slots = setup->slots ? setup->slots : RING;
+	vs.payload = setup->payload ? setup->payload : PAYLOAD;
+	vs.credit = setup->credit ? setup->credit : CREDIT;
+	vs.tx_free = vs.tx_free_few;
+	if (vs.slots > RING && !enlarge(rings))
+		return false;
 	if (!virtio_find(&vs.dev, VIRTIO_ID_VSOCK) || !virtio_begin(&vs.dev, 0) ||
-		!virtio_queue(&vs.dev, &vs.rx, QUEUE_RX, vs.rings[0], RING) ||
-		!virtio_queue(&vs.dev, &vs.tx, QUEUE_TX, vs.rings[1], RING) ||
+		!virtio_queue(&vs.dev, &vs.rx, QUEUE_RX, rings[0], (u16)vs.slots) ||
+		!virtio_queue(&vs.dev, &vs.tx, QUEUE_TX, rings[1], (u16)(2 * vs.slots)) ||
 		!virtio_queue(&vs.dev, &vs.event, QUEUE_EVENT, vs.rings[2], RING))
 		return false;
-	vs.rx_mem = kit_pages(RING * BUFFER);
-	vs.tx_mem = kit_pages(RING * BUFFER);
+	vs.rx_mem = kit_pages((size_t)vs.slots * (HEAD + vs.payload));
+	vs.tx_mem = kit_pages((size_t)vs.slots * (HEAD + vs.payload));
 	if (!vs.rx_mem || !vs.tx_mem)
 		return false;
 	vs.cid = virtio_config32(&vs.dev, 0);
 	vs.next_port = PORT_FIRST;
 	start_rings();
 	return true;
+}
+
+bool vsock_init(void)
+{
+	return vsock_init_for(&(struct vsock_setup){0});
 }
 
 u32 vsock_cid(void)
@@ -606,7 +657,16 @@ static bool have_room(struct vsock_conn *c, size_t len)
 	return true;
 }
 
-size_t vsock_send(struct vsock_conn *c, const void *data, size_t len)
+/* A piece that is worth a packet: not every few bytes of credit make one. */
+static size_t worth(const struct vsock_conn *c, size_t len)
+{
+	size_t most = vs.payload < c->peer_alloc ? vs.payload : c->peer_alloc;
+	size_t least = most > 2 ? most / 2 : 1;
+
+	return len < least ? len : least;
+}
+
+static size_t send(struct vsock_conn *c, const u8 *data, size_t len, bool keeps)
 {
 	size_t done = 0;
 
@@ -614,23 +674,35 @@ size_t vsock_send(struct vsock_conn *c, const void *data, size_t len)
 		return 0;
 	if (vsock_deaf(c))
 		return len; /* nobody wants it: gone, as it would be a moment later */
-	while (done < len && have_room(c, 1)) {
+	while (done < len && have_room(c, worth(c, len - done))) {
 		size_t count = len - done;
+		struct header h;
 
-		if (count > PAYLOAD)
-			count = PAYLOAD;
+		if (count > vs.payload)
+			count = vs.payload;
 		if (count > credit(c))
 			count = credit(c);
-		transmit_on(c, OP_RW, 0, (const u8 *)data + done, (u32)count);
+		h = header_on(c, OP_RW, 0, (u32)count);
+		transmit(&h, data + done, keeps);
 		c->sent += (u32)count;
 		done += count;
 	}
 	return done;
 }
 
+size_t vsock_send(struct vsock_conn *c, const void *data, size_t len)
+{
+	return send(c, data, len, false);
+}
+
+size_t vsock_send_constant(struct vsock_conn *c, const void *data, size_t len)
+{
+	return send(c, data, len, true);
+}
+
 bool vsock_send_all(struct vsock_conn *c, const void *data, size_t len)
 {
-	if (len > PAYLOAD || c->state != OPEN || (c->we_shut & SHUT_SEND))
+	if (len > vs.payload || c->state != OPEN || (c->we_shut & SHUT_SEND))
 		return false;
 	return vsock_deaf(c) || (have_room(c, len) && vsock_send(c, data, len) == len);
 }
@@ -679,7 +751,7 @@ bool vsock_poll(void)
 	any |= take_events();
 	any |= receive();
 	for (; vs.reset_count > 0 && have_slot(0); any = true)
-		transmit(&vs.resets[--vs.reset_count], NULL);
+		transmit(&vs.resets[--vs.reset_count], NULL, false);
 	for (unsigned i = 0; i < vs.conn_high; i++) {
 		if (vs.conns[i].state != FREE)
 			any |= serve(&vs.conns[i]);

@@ -19,7 +19,6 @@
 #define VSOCK_CID_HOST  2
 #define VSOCK_CONNS     64
 #define VSOCK_LISTENERS 8
-#define VSOCK_BUFFER    (256u * 1024) /* bytes a peer may send ahead of event() */
 
 struct vsock_conn;
 
@@ -52,7 +51,17 @@ struct vsock_conn {
 	u32 kept_at, kept_len;
 };
 
-/* Finds and starts the device; false where there is none. */
+/* Sizes; 0: the default, which is small. */
+struct vsock_setup {
+	unsigned slots; /* packets on the way in each direction: a power of 2 from 8 to 128 (8) */
+	u32 payload;    /* bytes of data in a packet, a multiple of 64, up to 64 KiB (32 KiB - 64) */
+	u32 credit;     /* bytes a peer may send ahead of event(); a connection whose event() leaves
+			 * some has a buffer of that size (256 KiB) */
+};
+#define VSOCK_PAYLOAD_MAX 65536u
+
+/* Finds and starts the device; false where there is none, or not the memory. */
+bool vsock_init_for(const struct vsock_setup *setup);
 bool vsock_init(void);
 /* This guest's address. */
 u32 vsock_cid(void);
@@ -81,6 +90,8 @@ bool vsock_deaf(const struct vsock_conn *c);
 
 /* Sends what there is room for now; returns how much. */
 size_t vsock_send(struct vsock_conn *c, const void *data, size_t len);
+/* The same for data that never changes and stays where it is: it is not copied. */
+size_t vsock_send_constant(struct vsock_conn *c, const void *data, size_t len);
 /* All or nothing, for messages of a few KiB. */
 bool vsock_send_all(struct vsock_conn *c, const void *data, size_t len);
 /* No more data from us. */
