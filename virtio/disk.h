@@ -23,7 +23,7 @@
 enum disk_sync {
 	DISK_WRITEBACK, /* page cache; a flush is fdatasync */
 	DISK_UNSAFE,    /* page cache; a flush does nothing, and is not offered to the guest */
-	DISK_DIRECT,    /* O_DIRECT, unaligned requests through a bounce buffer; a flush is fdatasync */
+	DISK_DIRECT,    /* O_DIRECT, unaligned requests bounce; a flush is fdatasync */
 };
 
 struct disk_config {
@@ -56,6 +56,14 @@ enum disk_sync disk_sync(const struct disk *d);
 /* Looks at the file again: its size may have changed. Returns the new size. */
 u64 disk_refresh(struct disk *d);
 
+/* A range of bytes that an op works on, see disk_hold.c. */
+struct disk_hold {
+	u64 lo, hi;
+	bool exclusive, held;
+	void (*go)(struct disk_hold *h);
+	TAILQ_ENTRY(disk_hold) link;
+};
+
 /*
  * One request. @done gets 0, or a negative errno (EIO also where the file ends too early); all
  * bytes were transferred or the request failed. Callbacks run from the ring, never from the
@@ -63,17 +71,18 @@ u64 disk_refresh(struct disk *d);
  */
 struct disk_op {
 	void (*done)(struct disk_op *op, int res);
-	/* The rest belongs to disk.c and overlay.c. */
+	/* The rest belongs to the disk; all zero before the first use. */
 	struct disk *disk;
 	struct ring_op ring;
-	u8 what;
-	bool durable;
-	u32 at, count;     /* bytes done, of count */
-	u64 off;
+	u8 what, retries;
+	bool durable, unmap, cancelled;
+	int res;                 /* of an op whose end was put off */
+	u64 off, at, count;      /* bytes done, of count */
 	const struct iovec *iov; /* the caller's */
 	unsigned iov_count;
-	struct iovec one;        /* what is left of a request of one buffer */
-	void *extra;             /* bounce buffer, overlay walk, the rest of a list */
+	struct disk_hold hold;   /* keeps what conflicts with this one apart from it */
+	TAILQ_ENTRY(disk_op) link;
+	void *extra;             /* bounce buffer, overlay walk */
 };
 
 /*

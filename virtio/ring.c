@@ -543,6 +543,14 @@ void ring_timeout(struct ring *r, struct ring_op *op, struct ring_time *ts, u64 
 	finish(r, sqe, op);
 }
 
+void ring_nop(struct ring *r, struct ring_op *op)
+{
+	struct io_uring_sqe *sqe = start(r, op);
+
+	io_uring_prep_nop(sqe);
+	finish(r, sqe, op);
+}
+
 void ring_cancel(struct ring *r, struct ring_op *op)
 {
 	struct io_uring_sqe *sqe;

@@ -71,6 +71,8 @@ struct ring_time {
 	long long nsec;
 };
 void ring_timeout(struct ring *r, struct ring_op *op, struct ring_time *ts, u64 ns);
+/* Completes with 0 at once: for what must end in a callback and needs no kernel. */
+void ring_nop(struct ring *r, struct ring_op *op);
 /* Asks the kernel to end @op; its callback still runs, with -ECANCELED or its result. */
 void ring_cancel(struct ring *r, struct ring_op *op);
 
