@@ -96,6 +96,7 @@ struct net_rx {
 	struct iovec read_iov[NET_IOV + 2 * NET_RX_BATCH];
 	unsigned read_iov_count;
 	u8 *spill;         /* NET_FRAME_MAX + 1 bytes for each slot; a stream: what was received */
+	struct ring_op stream_op;
 	u32 stream_at, stream_end;
 };
 
@@ -188,14 +189,25 @@ void net_rx_free(struct net_rx *rx);
 void net_rx_run(struct net_rx *rx);
 /* The driver reset the device: its buffers are void. Any thread. */
 void net_rx_reset(struct net_rx *rx);
-/* A read of a stream ended with @res. Without lock. */
-void net_rx_stream_done(struct net_rx *rx, int res);
+/* The last operation that was with the kernel has ended: goes on. */
+void net_rx_ended(struct net_rx *rx);
 
 /* net_tx.c */
 struct net_tx *net_tx_new(struct net *n, unsigned index);
 void net_tx_free(struct net_tx *tx);
 void net_tx_run(struct net_tx *tx);
 void net_tx_reset(struct net_tx *tx);
+/* The last operation has ended, and slot->res is what became of each frame: goes on. */
+void net_tx_ended(struct net_tx *tx);
+
+/* net_stream.c */
+/* Makes slots of the frames that were received; false where none is complete. */
+bool net_stream_frames(struct net_rx *rx);
+void net_stream_receive(struct net_rx *rx);
+/* Sends the batch; net_tx_ended() follows. */
+void net_stream_send(struct net_tx *tx);
+/* Sends what is left of a frame; false where nothing is. net_tx_run() follows. */
+bool net_stream_send_rest(struct net_tx *tx);
 
 /* net_tap.c */
 /* Tells the TAP what the guest can take: @features of NET_OFFLOADS. */

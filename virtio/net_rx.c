@@ -291,6 +291,15 @@ static bool find_free(struct net_rx *rx, unsigned *i)
 	return may_run(rx) && pop_buf(rx);
 }
 
+/* There is no buffer. A paused driver is not to blame. */
+static void starved(struct net_rx *rx)
+{
+	if (may_run(rx) && !rx->starved) {
+		rx->n->stats.rx_starved++;
+		rx->starved = true;
+	}
+}
+
 enum fate { FITS, WAITS, NEVER };
 
 /*
@@ -390,8 +399,7 @@ static bool deliver(struct net_rx *rx, struct rx_slot *s)
 		drop(rx, s);
 		break;
 	case WAITS:
-		rx->n->stats.rx_starved += !rx->starved;
-		rx->starved = true;
+		starved(rx);
 		return false;
 	}
 	rx->starved = false;
@@ -478,8 +486,7 @@ static void start_batch(struct net_rx *rx)
 			;
 	} while (!rx->slots && virtio_want_kick(&n->dev, q) && rx->rejects);
 	if (!rx->slots) {
-		n->stats.rx_starved += !rx->starved;
-		rx->starved = true;
+		starved(rx);
 		return;
 	}
 	rx->starved = false;
@@ -493,16 +500,34 @@ static void start_batch(struct net_rx *rx)
 /* Delivers, then goes on reading or waits for the TAP. */
 static void go_on(struct net_rx *rx)
 {
-	if (!deliver_all(rx))
-		return;
-	if (rx->dry || !may_run(rx))
-		unpop(rx);
-	if (!may_run(rx) || !rx->n->link_up)
+	bool stream = rx->n->backend.kind == NET_PASST;
+
+	do {
+		if (!deliver_all(rx))
+			return;
+		if (rx->dry || !may_run(rx))
+			unpop(rx);
+		if (!may_run(rx) || !rx->n->link_up)
+			return;
+	} while (stream && net_stream_frames(rx));
+	if (!rx->n->link_up)
 		return;
 	if (rx->dry)
 		ring_poll(rx->n->ring, &rx->poll_op, rx->fd, POLLIN);
+	else if (stream)
+		net_stream_receive(rx);
 	else
 		start_batch(rx);
+}
+
+void net_rx_ended(struct net_rx *rx)
+{
+	rx->in_kernel = 0;
+	rx->rejects = queue_of(rx)->size;
+	if (rx->epoch == rx->n->dev.epoch)
+		go_on(rx);
+	else
+		forget(rx);
 }
 
 void net_rx_run(struct net_rx *rx)
@@ -600,13 +625,9 @@ static void read_done(struct ring_op *op, int res)
 	virtio_io_end(d);
 	s->res = res;
 	if (--rx->in_kernel == 0) {
-		if (rx->epoch == d->epoch) {
+		if (rx->epoch == d->epoch)
 			sort_batch(rx);
-			rx->rejects = queue_of(rx)->size;
-			go_on(rx);
-		} else {
-			forget(rx);
-		}
+		net_rx_ended(rx);
 	}
 	pthread_mutex_unlock(&d->lock);
 }

@@ -223,6 +223,10 @@ static void send_batch(struct net_tx *tx)
 	struct net *n = tx->n;
 
 	tx->epoch = n->dev.epoch;
+	if (n->backend.kind == NET_PASST) {
+		net_stream_send(tx);
+		return;
+	}
 	tx->in_kernel = tx->slots;
 	for (unsigned i = 0; i < tx->slots; i++) {
 		struct tx_slot *s = &tx->slot[i];
@@ -257,7 +261,8 @@ static void poll_done(struct ring_op *op, int res)
 	struct net_tx *tx = container_of(op, struct net_tx, poll_op);
 
 	pthread_mutex_lock(&tx->n->dev.lock);
-	net_tx_run(tx);
+	if (!net_stream_send_rest(tx))
+		net_tx_run(tx);
 	pthread_mutex_unlock(&tx->n->dev.lock);
 }
 
@@ -299,7 +304,7 @@ static void batch_done(struct net_tx *tx)
 {
 	struct net *n = tx->n;
 	unsigned sent = tx->slots;
-	bool blocked = false;
+	bool blocked = tx->rest_at < tx->rest_end;
 
 	/* From here on all said EAGAIN. */
 	while (sent && tx->slot[sent - 1].res == -EAGAIN)
@@ -321,6 +326,18 @@ static void batch_done(struct net_tx *tx)
 	net_tx_run(tx);
 }
 
+void net_tx_ended(struct net_tx *tx)
+{
+	if (tx->epoch == tx->n->dev.epoch) {
+		batch_done(tx);
+		return;
+	}
+	forget(tx);
+	/* Half a frame of the old life must not stay so. */
+	if (tx->rest_at < tx->rest_end)
+		ring_poll(tx->n->ring, &tx->poll_op, tx->fd, POLLOUT);
+}
+
 static void write_done(struct ring_op *op, int res)
 {
 	struct tx_slot *s = container_of(op, struct tx_slot, op);
@@ -330,11 +347,7 @@ static void write_done(struct ring_op *op, int res)
 	pthread_mutex_lock(&d->lock);
 	virtio_io_end(d);
 	s->res = res;
-	if (--tx->in_kernel == 0) {
-		if (tx->epoch == d->epoch)
-			batch_done(tx);
-		else
-			forget(tx);
-	}
+	if (--tx->in_kernel == 0)
+		net_tx_ended(tx);
 	pthread_mutex_unlock(&d->lock);
 }
