@@ -128,3 +128,8 @@ int disk_save_overlay(struct disk *d, int dir_fd, const char *name, struct err *
 {
 	return err_set(e, -EINVAL, "disk %s has no overlay", d->path);
 }
+
+void disk_release(struct disk *d)
+{
+	disk_unlock(d->fd);
+}

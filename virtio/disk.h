@@ -45,6 +45,11 @@ struct disk;
 int disk_open(struct disk **ret, const struct disk_config *cfg, struct ring *ring, struct err *e);
 /* No op is under way. NULL is fine. */
 void disk_close(struct disk **d);
+/*
+ * Gives the locks up, for a process that ends: the kernel takes a while to close a ring, and the
+ * files it holds. No op is under way, and none follows.
+ */
+void disk_release(struct disk *d);
 
 u64 disk_size(const struct disk *d); /* bytes, a multiple of DISK_SECTOR */
 /* The unit (bytes) in which I/O is cheap: logical block size, 512 where nothing is known. */

@@ -15,12 +15,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "monitor/base/cleanup.h"
 #include "virtio/disk_int.h"
 
 #define FDINFO_MAX 2048u
+#define RETRIES    200u
+#define RETRY_NS   5000000
 
 static bool has_lock(int fdinfo_dir, const char *name)
 {
@@ -86,17 +89,40 @@ static long find_owner(int fd)
 	return pid;
 }
 
+/*
+ * A process that was killed keeps its lock for the moment that the kernel needs to end its I/O:
+ * where nobody can be found who has it, it is worth waiting for.
+ */
+static bool take_lock(int fd, const struct flock *want, long *ret_pid)
+{
+	const struct timespec pause = {.tv_nsec = RETRY_NS};
+	struct flock lock;
+
+	*ret_pid = 0;
+	for (unsigned i = 0; i < RETRIES && !*ret_pid; i++) {
+		if (i)
+			nanosleep(&pause, NULL);
+		lock = *want;
+		if (!fcntl(fd, F_OFD_SETLK, &lock))
+			return true;
+		if (errno != EAGAIN && errno != EACCES)
+			return false;
+		*ret_pid = find_owner(fd);
+	}
+	errno = EAGAIN;
+	return false;
+}
+
 int disk_lock(int fd, const char *path, bool exclusive, struct err *e)
 {
 	struct flock lock = {.l_type = exclusive ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
 	const char *use = exclusive ? "write" : "read";
 	long pid;
 
-	if (!fcntl(fd, F_OFD_SETLK, &lock))
+	if (take_lock(fd, &lock, &pid))
 		return 0;
-	if (errno != EAGAIN && errno != EACCES)
+	if (errno != EAGAIN)
 		return err_sys(e, errno, "cannot lock disk %s", path);
-	pid = find_owner(fd);
 	if (pid == (long)getpid())
 		return err_set(e, -EBUSY, "cannot %s disk %s: this VM uses it already", use, path);
 	if (pid)

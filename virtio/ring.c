@@ -52,6 +52,7 @@ struct ring {
 	STAILQ_HEAD(, ring_task) tasks;
 	struct spin spin;
 	struct ring_stats stats;
+	bool closed;
 	u8 slot_of[FD_MAX]; /* of the fixed files + 1; 0: none */
 	u8 slot_used[FIXED_MAX];
 };
@@ -106,6 +107,14 @@ int ring_create(struct ring **ret, unsigned entries, struct err *e)
 	return 0;
 }
 
+void ring_close(struct ring *r)
+{
+	if (r && !r->closed)
+		io_uring_queue_exit(&r->uring);
+	if (r)
+		r->closed = true;
+}
+
 void ring_destroy(struct ring **rp)
 {
 	struct ring *r = *rp;
@@ -114,7 +123,7 @@ void ring_destroy(struct ring **rp)
 		return;
 	while (!LIST_EMPTY(&r->watches))
 		ring_remove_watch(LIST_FIRST(&r->watches));
-	io_uring_queue_exit(&r->uring);
+	ring_close(r);
 	free(r->stash);
 	free(r);
 	*rp = NULL;
@@ -383,7 +392,7 @@ void ring_unfix_file(struct ring *r, int fd)
 	if (fd < 0 || fd >= (int)FD_MAX || !r->slot_of[fd])
 		return;
 	slot = r->slot_of[fd] - 1u;
-	must(io_uring_register_files_update(&r->uring, slot, &none, 1) == 1);
+	must(r->closed || io_uring_register_files_update(&r->uring, slot, &none, 1) == 1);
 	r->slot_used[slot] = 0;
 	r->slot_of[fd] = 0;
 }

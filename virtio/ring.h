@@ -29,7 +29,12 @@ struct ring_op {
 
 /* The kernel features in use (SINGLE_ISSUER, DEFER_TASKRUN) are probed, best first. */
 int ring_create(struct ring **ret, unsigned entries, struct err *e);
-void ring_destroy(struct ring **r); /* NULL is fine; ops in flight are abandoned */
+/*
+ * Abandons what is in flight. After that only ring_unfix_file(), ring_remove_watch() and
+ * ring_destroy() may be called: owners of operations can so be freed between the two. NULL is fine.
+ */
+void ring_close(struct ring *r);
+void ring_destroy(struct ring **r); /* closes it too; NULL is fine */
 
 /*
  * Submits what is queued, waits for at least one completion, runs the callbacks. 0, also when a
