@@ -209,8 +209,13 @@ static bool take_field(struct api_call *c, const struct api_field *f, json_t *va
 		*(bool *)f->out = json_is_true(value);
 		return true;
 	}
-	api_fault(c, API_JSON_ERROR "invalid type for `%s`, expected a %s.", f->key,
-		f->type == FIELD_STRING ? "string" : "boolean");
+	if (f->type == FIELD_OBJECT && json_is_object(value)) {
+		*(json_t **)f->out = value;
+		return true;
+	}
+	api_fault(c, API_JSON_ERROR "invalid type for `%s`, expected a%s.", f->key,
+		f->type == FIELD_STRING ? " string" : f->type == FIELD_BOOL ? " boolean"
+									    : "n object");
 	return false;
 }
 
@@ -256,12 +261,45 @@ static void copy_path(char *out, size_t cap, const char *path)
 		out[len - 1] = 0;
 }
 
-static const struct route *find_route(const char *method, const char *path)
+/* Whether @path is @route's; *@ret_id is what stands for its asterisk, or "". */
+static bool path_matches(const char *route, const char *path, const char **ret_id)
+{
+	size_t n = strlen(route);
+
+	*ret_id = "";
+	if (n < 2 || route[n - 1] != '*')
+		return strcmp(route, path) == 0;
+	if (strncmp(route, path, n - 2) == 0 && !path[n - 2])
+		return true; /* no id at all, which is told as such */
+	*ret_id = path + n - 1;
+	return strncmp(route, path, n - 1) == 0 && !strchr(*ret_id, '/');
+}
+
+static const struct route *find_route(const char *method, const char *path, const char **ret_id)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(routes); i++)
-		if (strcmp(routes[i].method, method) == 0 && strcmp(routes[i].path, path) == 0)
+		if (strcmp(routes[i].method, method) == 0 &&
+			path_matches(routes[i].path, path, ret_id))
 			return &routes[i];
 	return NULL;
+}
+
+/* False after a fault was sent. */
+static bool take_id(struct api_call *c, const char *id)
+{
+	size_t n = strlen(id);
+
+	if (c->path[strlen(c->path) - 1] != '*')
+		return true;
+	if (!n)
+		api_fault(c, "The ID cannot be empty.");
+	else if (strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") != n ||
+		 n > API_ID_MAX)
+		api_fault(c, "API Resource IDs can only contain alphanumeric characters and "
+			"underscores.");
+	else
+		memcpy(c->id, id, n + 1);
+	return c->id[0];
 }
 
 static void fault_no_route(struct api_call *c, const char *path)
@@ -321,6 +359,7 @@ static void on_request(void *ctx, struct http_conn *conn, const struct http_requ
 	enum life_state state = machine_state(api->machine);
 	char path[HTTP_LINE_MAX + 1];
 	const struct route *route;
+	const char *route_id = "";
 	struct api_call *c = api->closing ? NULL : calloc(1, sizeof(*c));
 
 	if (!c) {
@@ -328,7 +367,7 @@ static void on_request(void *ctx, struct http_conn *conn, const struct http_requ
 		return;
 	}
 	copy_path(path, sizeof(path), r->path);
-	route = find_route(r->method, path);
+	route = find_route(r->method, path, &route_id);
 	c->slot = slot;
 	c->machine = api->machine;
 	c->method = r->method;
@@ -336,7 +375,7 @@ static void on_request(void *ctx, struct http_conn *conn, const struct http_requ
 	slot->call = c;
 	if (!route)
 		fault_no_route(c, path);
-	else if (!take_body(c, r))
+	else if (!take_id(c, route_id) || !take_body(c, r))
 		return;
 	else if (!(route->states & (1u << state)))
 		fault_state(c, state);

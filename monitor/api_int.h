@@ -13,12 +13,15 @@
 
 struct api_slot;
 
+#define API_ID_MAX 64u
+
 struct api_call {
 	struct api_slot *slot; /* whom to answer; NULL once the API is gone */
 	struct machine *machine;
 	json_t *body;         /* an object; NULL for GET */
 	const char *method;   /* static */
 	const char *path;     /* of the route; static */
+	char id[API_ID_MAX + 1]; /* what stands for the route's asterisk */
 
 	/* PUT /kelvin/snapshot and /snapshot/create, from callback to callback. */
 	const char *dir; /* in body, or own_dir */
@@ -53,9 +56,9 @@ bool api_held(const struct api_call *c);
 /* One member of a call's body. */
 struct api_field {
 	const char *key;
-	enum { FIELD_STRING, FIELD_BOOL } type;
+	enum { FIELD_STRING, FIELD_BOOL, FIELD_OBJECT } type;
 	bool required;
-	void *out; /* const char **, or bool *; left alone where the key is absent or null */
+	void *out; /* const char **, bool * or json_t **; left alone where absent or null */
 };
 /*
  * Reads the body, which may have no other keys. False after a fault was sent. Strings live as long

@@ -169,7 +169,7 @@ static bool may_replace(const char *dir)
 	if (!d)
 		return errno == ENOENT;
 	while (clean && (ent = readdir(d))) {
-		bool known = false;
+		bool known = strncmp(ent->d_name, "disk.", 5) == 0;
 
 		for (unsigned i = 0; i < ARRAY_SIZE(ours); i++)
 			known = known || strcmp(ent->d_name, ours[i]) == 0;

@@ -12,6 +12,8 @@ enum { OPT_COUNT = OPT_OWN };
 
 static const struct opt_spec opts[] = {
 	{"count", "N", "N clones, named ID-0 to ID-(N-1), with --detach", OPT_COUNT},
+	{"disk", "id=ID,KEYS", "changes a disk: path=F, and of\n" DISK_KEYS, OPT_DISK},
+	{"net", "id=ID,KEYS", "changes a network; " NET_KEYS, OPT_NET},
 	VM_OPTS,
 };
 
@@ -24,7 +26,8 @@ static const struct opt_parser page = {
 		   "are those of kelvin run.",
 	.examples = "  kelvin restore /var/tmp/echo\n"
 		    "  kelvin restore --detach --wait-ready --id web2 /var/tmp/echo\n"
-		    "  kelvin restore --count 100 --wait-ready /var/tmp/echo\n",
+		    "  kelvin restore --count 100 --wait-ready /var/tmp/echo\n"
+		    "  kelvin restore --count 4 --net id=net0,tap=vm%d,mac=random /var/tmp/web\n",
 	.opts = opts,
 	.opt_count = ARRAY_SIZE(opts),
 };
@@ -41,6 +44,8 @@ int cmd_restore(int argc, char **argv)
 
 	l.count = 1;
 	l.spec.vsock_wait_ms = VSOCK_WAIT_UNSET;
+	l.spec.poll_ns = POLL_AUTO;
+	l.devices_later = true;
 	opt_begin(&p, argc, argv);
 	while ((id = opt_next(&p, &arg)) > 0) {
 		if (id != OPT_COUNT) {
@@ -70,12 +75,22 @@ int cmd_restore(int argc, char **argv)
 		return usage_error(&p, "--id is too long to number %u clones with it", l.count);
 	if (snap_open(&s, argv[optind], &e))
 		return fail(&e);
+	if (!realpath(argv[optind], l.spec.snapshot))
+		snprintf(l.spec.snapshot, sizeof(l.spec.snapshot), "%s", argv[optind]);
 	if (spec_from_snapshot(&l.spec, s, &e)) {
 		err_wrap(&e, "snapshot %s", argv[optind]);
 		return fail(&e);
 	}
-	if (!realpath(argv[optind], l.spec.snapshot))
-		snprintf(l.spec.snapshot, sizeof(l.spec.snapshot), "%s", argv[optind]);
+	r = vm_opts_change_devices(&p, &l);
+	if (r)
+		return r;
+	if (l.count > 1) {
+		static struct dev_spec numbered;
+
+		numbered = l.spec.dev;
+		if (dev_spec_number(&numbered, 0, &e))
+			return fail(&e);
+	}
 	l.snap = s;
 	return launch(&l);
 }

@@ -16,6 +16,8 @@ static const struct opt_spec opts[] = {
 	{"console", NULL, "a serial console at port 0x3f8 on stdin and stdout", OPT_CONSOLE},
 	{"boot", "auto|pvh|linux64", "protocol (default auto: PVH if the kernel has a note)",
 		OPT_BOOT},
+	{"disk", "path=F,KEYS", "a disk, repeatable. " DISK_KEYS, OPT_DISK},
+	{"net", "KEYS", "a network, repeatable. " NET_KEYS, OPT_NET},
 	{"memfd", NULL, "guest RAM in a memfd, for other processes to map", OPT_MEMFD},
 	VM_OPTS,
 };
@@ -30,7 +32,8 @@ static const struct opt_parser page = {
 		   "137 killed, 128+n ended by signal n.",
 	.examples = "  kelvin run hello.elf -- status=3\n"
 		    "  kelvin run --detach --wait-ready --id web echo.elf\n"
-		    "  kelvin run --console --memory 256M --timeout 5s hello.elf\n",
+		    "  kelvin run --console --memory 256M --timeout 5s hello.elf\n"
+		    "  kelvin run --disk path=base.img,overlay=/var/tmp/o --net tap=tap0 net.elf\n",
 	.opts = opts,
 	.opt_count = ARRAY_SIZE(opts),
 };
@@ -118,6 +121,7 @@ int cmd_run(int argc, char **argv)
 	l.spec.vcpus = 1;
 	l.spec.vsock_cid = 3;
 	l.spec.vsock_wait_ms = 1000;
+	l.spec.poll_ns = POLL_AUTO;
 	while (own < argc && strcmp(argv[own], "--") != 0)
 		own++;
 	opt_begin(&p, own, argv);

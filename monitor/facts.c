@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include "monitor/machine_int.h"
+#include "virtio/blk.h"
+#include "virtio/net.h"
 #include "virtio/vsock.h"
 
 /* Firecracker's InstanceInfo knows three states. */
@@ -29,13 +31,18 @@ json_t *machine_config(const struct machine *m)
 	const struct machine_spec *s = m->spec;
 	json_t *boot = json_pack("{s:s, s:s}", "kernel_image_path", s->kernel, "boot_args",
 		s->cmdline);
+	json_t *drives = json_array(), *nets = json_array();
 
 	if (s->initrd[0])
 		json_object_set_new(boot, "initrd_path", json_string(s->initrd));
-	return json_pack("{s:o, s:{s:i, s:I, s:b, s:b, s:s}, s:[], s:[], s:{s:I, s:s}}",
+	for (unsigned i = 0; i < s->dev.disk_count; i++)
+		json_array_append_new(drives, disk_to_drive(&s->dev.disk[i]));
+	for (unsigned i = 0; i < s->dev.net_count; i++)
+		json_array_append_new(nets, net_to_interface(&s->dev.net[i]));
+	return json_pack("{s:o, s:{s:i, s:I, s:b, s:b, s:s}, s:o, s:o, s:{s:I, s:s}}",
 		"boot-source", boot, "machine-config", "vcpu_count", (int)s->vcpus, "mem_size_mib",
 		(json_int_t)(s->memory >> 20), "smt", 0, "track_dirty_pages", 0, "huge_pages",
-		"None", "drives", "network-interfaces", "vsock", "guest_cid",
+		"None", "drives", drives, "network-interfaces", nets, "vsock", "guest_cid",
 		(json_int_t)s->vsock_cid, "uds_path", s->vsock_path);
 }
 
@@ -51,6 +58,61 @@ static json_t *timeline(const struct machine *m)
 	return j;
 }
 
+/* Adds the counter @field of *@st to the object @j, under its own name. */
+#define ADD(j, st, field) json_object_set_new(j, #field, json_integer((json_int_t)(st)->field))
+
+static void blk_facts(json_t *j, struct virtio_dev *d)
+{
+	const struct disk *disk = blk_disk(d);
+	struct blk_stats st;
+
+	blk_stats(d, &st);
+	json_object_set_new(j, "size", json_integer((json_int_t)disk_size(disk)));
+	ADD(j, &st, reads);
+	ADD(j, &st, writes);
+	ADD(j, &st, flushes);
+	ADD(j, &st, discards);
+	ADD(j, &st, zeroes);
+	ADD(j, &st, read_bytes);
+	ADD(j, &st, write_bytes);
+	ADD(j, &st, failed);
+	ADD(j, &st, rejected);
+	ADD(j, &st, throttled);
+}
+
+static void net_facts(json_t *j, struct virtio_dev *d)
+{
+	struct net_stats st;
+
+	net_stats(d, &st);
+	ADD(j, &st, rx_frames);
+	ADD(j, &st, rx_bytes);
+	ADD(j, &st, tx_frames);
+	ADD(j, &st, tx_bytes);
+	ADD(j, &st, rx_dropped);
+	ADD(j, &st, tx_dropped);
+	ADD(j, &st, tx_malformed);
+	ADD(j, &st, tx_spoofed);
+	ADD(j, &st, rx_starved);
+	ADD(j, &st, rx_throttled);
+	ADD(j, &st, tx_throttled);
+}
+
+static void vsock_facts(json_t *j, struct virtio_dev *d)
+{
+	struct vsock_stats st;
+
+	vsock_stats(d, &st);
+	json_object_set_new(j, "connections", json_integer((json_int_t)vsock_conn_count(d)));
+	ADD(j, &st, conns_added);
+	ADD(j, &st, conns_refused);
+	ADD(j, &st, tx_packets);
+	ADD(j, &st, rx_packets);
+	ADD(j, &st, tx_bytes);
+	ADD(j, &st, rx_bytes);
+	ADD(j, &st, dropped);
+}
+
 static json_t *device_facts(const struct machine *m)
 {
 	json_t *list = json_array();
@@ -62,24 +124,42 @@ static json_t *device_facts(const struct machine *m)
 
 		pthread_mutex_lock(&d->lock);
 		st = d->stats;
-		j = json_pack("{s:s, s:i, s:I, s:I, s:I, s:I, s:I}", "name", d->ops->name, "status",
-			(int)d->status, "kicks", (json_int_t)st.kicks, "interrupts",
-			(json_int_t)st.interrupts, "resets", (json_int_t)st.resets, "needs_reset",
-			(json_int_t)st.needs_reset, "rejected_chains",
-			(json_int_t)st.rejected_chains);
+		j = json_pack("{s:s, s:s, s:i}", "name", d->ops->name, "id", m->slot[i].id,
+			"status", (int)d->status);
 		pthread_mutex_unlock(&d->lock);
-		if (d->ops->device_id == VIRTIO_ID_VSOCK) {
-			struct vsock_stats vs;
-
-			vsock_stats(d, &vs);
-			json_object_set_new(j, "connections",
-				json_integer((json_int_t)vsock_conn_count(d)));
-			json_object_set_new(j, "tx_bytes", json_integer((json_int_t)vs.tx_bytes));
-			json_object_set_new(j, "rx_bytes", json_integer((json_int_t)vs.rx_bytes));
+		ADD(j, &st, kicks);
+		ADD(j, &st, interrupts);
+		ADD(j, &st, resets);
+		ADD(j, &st, needs_reset);
+		ADD(j, &st, rejected_chains);
+		ADD(j, &st, bad_accesses);
+		switch (d->ops->device_id) {
+		case VIRTIO_ID_BLOCK: blk_facts(j, d); break;
+		case VIRTIO_ID_NET: net_facts(j, d); break;
+		case VIRTIO_ID_VSOCK: vsock_facts(j, d); break;
+		default: break;
 		}
 		json_array_append_new(list, j);
 	}
 	return list;
+}
+
+/* The loop: how it waits, and what the kernel let it have. */
+static json_t *ring_facts(const struct machine *m)
+{
+	struct ring_stats st;
+	char setup[128];
+	json_t *j;
+
+	ring_stats(m->ring, &st);
+	ring_describe(m->ring, setup, sizeof(setup));
+	j = json_pack("{s:s, s:b}", "setup", setup, "fixed_files", st.fixed_files);
+	ADD(j, &st, turns);
+	ADD(j, &st, sleeps);
+	ADD(j, &st, polls);
+	ADD(j, &st, poll_hits);
+	json_object_set_new(j, "poll_us", json_integer((json_int_t)(st.poll_ns / 1000)));
+	return j;
 }
 
 json_t *machine_facts(const struct machine *m)
@@ -112,5 +192,6 @@ json_t *machine_facts(const struct machine *m)
 	json_object_set_new(j, "unmapped_accesses",
 		json_integer((json_int_t)__atomic_load_n(&m->unmapped, __ATOMIC_RELAXED)));
 	json_object_set_new(j, "devices", device_facts(m));
+	json_object_set_new(j, "ring", ring_facts(m));
 	return j;
 }

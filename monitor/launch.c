@@ -128,6 +128,8 @@ static int spawn_child(struct launch *l, struct child *all, unsigned k, struct e
 			close(null_fd);
 		}
 		snprintf(l->spec.id, sizeof(l->spec.id), "%s", c->id);
+		if (l->count > 1)
+			dev_spec_number(&l->spec.dev, k, e); /* was checked before */
 		_exit(be_the_vm(l, fds[1], false));
 	}
 	close(fds[1]);

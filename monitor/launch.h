@@ -20,6 +20,11 @@ struct launch {
 	bool wait_ready;
 	u64 ready_timeout_ns;
 	bool json;
+	/* --disk and --net as given; `devices_later`: they change those of a snapshot. */
+	const char *device_arg[DISKS_MAX + NETS_MAX];
+	bool device_arg_is_disk[DISKS_MAX + NETS_MAX];
+	unsigned device_arg_count;
+	bool devices_later;
 };
 
 /* "k" and 8 random hex digits. */

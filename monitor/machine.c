@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,9 +26,9 @@
 #include "monitor/base/cleanup.h"
 #include "monitor/base/log.h"
 #include "monitor/machine_int.h"
-#include "virtio/vsock.h"
 
 #define RING_ENTRIES  256u
+#define POLL_NS       50000u /* see poll_window_ns() */
 #define FD_TABLE      2048u      /* 1023 vsock connections, API, devices */
 #define PROBE_MIN_NS  100000000u /* the halt probe: from 0.1 s ... */
 #define PROBE_MAX_NS  2000000000u /* ... to 2 s apart, and not at all while the guest is idle */
@@ -87,16 +88,11 @@ static const struct vm_ops vm_ops = {
 	.ended = on_ended,
 };
 
-static void on_irq(void *ctx, unsigned line)
+static void on_serial_irq(void *ctx)
 {
 	struct machine *m = ctx;
 
-	vm_irq(m->vm, line);
-}
-
-static void on_serial_irq(void *ctx)
-{
-	on_irq(ctx, SERIAL_GSI);
+	vm_irq(m->vm, SERIAL_GSI);
 }
 
 static void on_serial_output(void *ctx)
@@ -129,16 +125,9 @@ static void on_probe(struct ring_op *op, int res)
 	}
 }
 
-static void on_kick(struct ring_op *op, int res)
+void machine_stirred(struct machine *m)
 {
-	struct device_slot *slot = container_of(op, struct device_slot, kick);
-
-	if (res == -ECANCELED)
-		return;
-	ring_read(slot->machine->ring, op, slot->dev->kick_fd, &slot->kick_count,
-		sizeof(slot->kick_count));
-	virtio_process(slot->dev);
-	arm_probe(slot->machine, PROBE_MAX_NS);
+	arm_probe(m, PROBE_MAX_NS);
 }
 
 static void on_timeout(struct ring_op *op, int res)
@@ -274,39 +263,6 @@ static int take_signals(struct machine *m, struct err *e)
 	return m->signal_fd < 0 ? err_sys(e, errno, "cannot take signals") : 0;
 }
 
-static int add_device(struct machine *m, struct virtio_dev *d, struct err *e)
-{
-	struct device_slot *slot = &m->slot[m->device_count];
-	u64 window_gpa = VIRTIO_GPA + m->device_count * (u64)VIRTIO_MMIO_WINDOW;
-
-	must(m->device_count < DEVICES_MAX);
-	slot->machine = m;
-	slot->dev = d;
-	slot->kick.done = on_kick;
-	virtio_attach(d, m->ring);
-	m->device_count++;
-	return vm_add_device(m->vm, window_gpa + VIRTIO_MMIO_NOTIFY, d->kick_fd,
-		VIRTIO_GSI + m->device_count - 1, e);
-}
-
-static int add_vsock(struct machine *m, struct err *e)
-{
-	struct vsock_config cfg = {
-		.cid = m->spec->vsock_cid,
-		.path = m->spec->vsock_path,
-		.listen_fd = m->dir.vsock_fd,
-		.wait_ms = m->spec->vsock_wait_ms,
-	};
-	struct virtio_irq irq = {.raise = on_irq, .ctx = m, .line = VIRTIO_GSI + m->device_count};
-	struct virtio_dev *d;
-	int r = vsock_create(&d, &cfg, m->ring, m->mem, irq, e);
-
-	if (r)
-		return r;
-	m->dir.vsock_fd = -1;
-	return add_device(m, d, e);
-}
-
 static int add_serial(struct machine *m, struct err *e)
 {
 	struct serial_host host = {
@@ -331,12 +287,30 @@ static int add_serial(struct machine *m, struct err *e)
 	return serial_create(&m->serial, &host, m->ring, e);
 }
 
+/*
+ * How long the loop and waiting vCPUs look before they sleep. With a processor left over for the
+ * loop that is worth it; without, it would only keep the vCPUs from running.
+ */
+static u64 poll_window_ns(const struct machine_spec *spec)
+{
+	cpu_set_t cpus;
+
+	if (spec->poll_ns != POLL_AUTO)
+		return spec->poll_ns;
+	if (sched_getaffinity(0, sizeof(cpus), &cpus))
+		return 0;
+	return CPU_COUNT(&cpus) > (int)spec->vcpus ? POLL_NS : 0;
+}
+
 static int add_devices(struct machine *m, struct err *e)
 {
 	int r = ring_create(&m->ring, RING_ENTRIES, e);
 
-	if (!r)
-		r = add_vsock(m, e);
+	if (r)
+		return r;
+	ring_set_poll(m->ring, poll_window_ns(m->spec));
+	vm_set_poll(m->vm, poll_window_ns(m->spec));
+	r = devices_create(m, e);
 	return r ? r : add_serial(m, e);
 }
 
@@ -384,7 +358,7 @@ static int load_kernel(struct machine *m, struct boot_regs *regs, struct err *e)
 	if (!r && m->spec->initrd[0])
 		r = open_input(&initrd_fd, m->spec->initrd, "initrd", e);
 	if (!r)
-		r = announce_devices(m->spec, 1, e);
+		r = announce_devices(m->spec, devices_count(m->spec), e);
 	if (!r)
 		r = mem_create(&m->mem, m->spec->memory, m->spec->memfd ? MEM_MEMFD : MEM_ANON, e);
 	if (r)
@@ -429,11 +403,12 @@ static int load_state(struct machine *m, const struct snap *s, struct err *e)
 			r = err_wrap(e, "section %s", tag);
 	}
 	for (unsigned i = 0; i < m->device_count && !r; i++) {
-		snprintf(tag, sizeof(tag), "virtio.%s", m->slot[i].dev->ops->name);
-		r = load_section(s, tag, &sec, e);
+		r = load_section(s, m->slot[i].tag, &sec, e);
 		if (!r && virtio_load(m->slot[i].dev, sec->data, sec->len, e))
-			r = err_wrap(e, "section %s", tag);
+			r = err_wrap(e, "section %s", m->slot[i].tag);
 	}
+	if (!r)
+		devices_loaded(m);
 	if (m->serial && !r) {
 		r = load_section(s, "serial", &sec, e);
 		if (!r)
@@ -511,14 +486,7 @@ static void start_operations(struct machine *m)
 {
 	ring_read(m->ring, &m->event_op, m->event_fd, &m->event_count, sizeof(m->event_count));
 	ring_read(m->ring, &m->signal_op, m->signal_fd, m->signal_info, sizeof(m->signal_info));
-	for (unsigned i = 0; i < m->device_count; i++) {
-		struct device_slot *slot = &m->slot[i];
-
-		ring_read(m->ring, &slot->kick, slot->dev->kick_fd, &slot->kick_count,
-			sizeof(slot->kick_count));
-		if (slot->dev->ops->device_id == VIRTIO_ID_VSOCK)
-			vsock_start(slot->dev);
-	}
+	devices_start(m);
 	if (m->serial)
 		serial_start(m->serial);
 	if (m->spec->timeout_ns)
@@ -553,9 +521,6 @@ int machine_run(struct machine *m, struct err *e)
 		m->spec->snapshot[0] ? m->spec->snapshot : m->spec->kernel,
 		(unsigned long long)(m->spec->memory >> 20), m->spec->vcpus, getpid());
 	start_operations(m);
-	/* After a restore: a notification may have come before the snapshot. */
-	for (unsigned i = 0; i < m->device_count; i++)
-		virtio_process(m->slot[i].dev);
 	arm_probe(m, PROBE_MIN_NS);
 	while (!m->over || m->job) {
 		r = ring_run(m->ring);
@@ -589,6 +554,7 @@ int machine_finish(struct machine *m)
 		serial_drain(m->serial);
 	log_to(-1);
 	/* The name is free and the answer out before the slow part: the kernel does it at exit. */
+	devices_release(m);
 	vmdir_remove(&m->dir, m->spec->detach && failed, json);
 	for (int i = 0; i < 20 && m->api && api_busy(m->api); i++)
 		if (ring_poll_once(m->ring) <= 0)
@@ -611,9 +577,10 @@ void machine_destroy(struct machine **mp)
 	vmdir_remove(&m->dir, false, NULL);
 	vm_destroy(&m->vm);
 	api_destroy(&m->api);
-	ring_destroy(&m->ring);
+	ring_close(m->ring);
 	for (unsigned i = 0; i < m->device_count; i++)
 		m->slot[i].dev->ops->destroy(m->slot[i].dev);
+	ring_destroy(&m->ring);
 	serial_destroy(&m->serial);
 	mem_destroy(&m->mem);
 	fd_close(&m->event_fd);

@@ -13,6 +13,7 @@
 #include "memory/memory.h"
 #include "monitor/base/err.h"
 #include "vcpu/vm.h"
+#include "virtio/limit.h"
 #include "virtio/ring.h"
 
 /* Life cycle: the legal edges are a table in life.c. */
@@ -57,6 +58,16 @@ struct snapshot_request {
  */
 void machine_snapshot(struct machine *m, const struct snapshot_request *req, json_t **ret_info,
 	machine_done done, void *ctx);
+
+/*
+ * Changes the disk @id: another @path (the same path: its size is looked at again) and another
+ * @limit; NULL leaves each as it is. The guest is told by a config interrupt.
+ */
+int machine_change_disk(struct machine *m, const char *id, const char *path,
+	const struct limit_config *limit, struct err *e);
+/* Changes the limits of the network @id; NULL leaves one as it is. */
+int machine_change_net(struct machine *m, const char *id, const struct limit_config *rx,
+	const struct limit_config *tx, struct err *e);
 
 /* Ends the guest; the loop ends once the vCPUs left. @why is for the log and the exit report. */
 void machine_stop(struct machine *m, const char *why);

@@ -2,8 +2,9 @@
 /*
  * machine_int.h - what a machine is made of, shared by the files that implement machine.h.
  *
- * machine.c assembles and runs, life.c pauses and stops, bus.c answers the vCPU threads,
- * save.c writes and reads snapshots, facts.c describes, vmdir.c keeps /run/kelvin/ID.
+ * machine.c assembles and runs, devices.c makes its devices, life.c pauses and stops, bus.c answers
+ * the vCPU threads, save.c writes and reads snapshots, facts.c describes, vmdir.c keeps
+ * /run/kelvin/ID.
  */
 #ifndef KELVIN_MONITOR_MACHINE_INT_H
 #define KELVIN_MONITOR_MACHINE_INT_H
@@ -14,6 +15,7 @@
 #include "monitor/api.h"
 #include "monitor/base/clock.h"
 #include "monitor/client.h"
+#include "monitor/dev_spec.h"
 #include "monitor/loader.h"
 #include "monitor/machine.h"
 #include "monitor/serial.h"
@@ -29,6 +31,7 @@
 #define SOCK_PATH_MAX   108u
 #define HINT_MAX        2048u /* bytes of operator text in the identity page */
 #define VSOCK_WAIT_UNSET UINT32_MAX /* machine_spec.vsock_wait_ms: take the snapshot's */
+#define POLL_AUTO       UINT64_MAX /* machine_spec.poll_ns: kelvin decides */
 #define SNAP_VERSION    1u    /* of every section this folder writes */
 
 /* What the operator asked for. Plain data; filled by cmd_run.c or from a snapshot. */
@@ -49,6 +52,8 @@ struct machine_spec {
 	char hint[HINT_MAX];
 	char log_path[PATH_MAX]; /* empty: log in the VM's directory */
 	u64 timeout_ns;          /* 0: none */
+	u64 poll_ns;             /* how long to look before sleeping; POLL_AUTO */
+	struct dev_spec dev;
 	/* What restored it, for facts; empty after a boot. */
 	char snapshot[PATH_MAX];
 };
@@ -97,6 +102,8 @@ struct waiter {
 struct device_slot {
 	struct machine *machine;
 	struct virtio_dev *dev;
+	const char *id;         /* the operator's name for it; in the spec */
+	char tag[SNAP_TAG_MAX]; /* of its section in snapshots */
 	struct ring_op kick;
 	u64 kick_count; /* where the eventfd is read to */
 };
@@ -153,6 +160,9 @@ enum { EVENT_PARKED = 1, EVENT_ENDED = 2, EVENT_READY = 4, EVENT_JOB = 8, EVENT_
 /* Any thread: tells the loop. */
 void machine_post(struct machine *m, u32 event);
 
+/* Loop thread: the guest did something, so it may halt for ever soon. */
+void machine_stirred(struct machine *m);
+
 /* ns since main() began, CLOCK_MONOTONIC. */
 u64 since_start_ns(void);
 
@@ -169,6 +179,18 @@ void life_fail_waiters(struct machine *m, const char *why);
 /* The process's exit status and one sentence for how the VM ended. */
 int life_exit_status(const struct machine *m);
 void life_describe_end(const struct machine *m, char *out, size_t cap);
+
+/* ---- devices.c ---- */
+/* How many devices @spec asks for. */
+unsigned devices_count(const struct machine_spec *spec);
+/* Makes them, with the ring there and before vm_start(). machine_destroy() cleans up. */
+int devices_create(struct machine *m, struct err *e);
+/* Their saved state is in place: what the operator wants otherwise comes now. */
+void devices_loaded(struct machine *m);
+/* The loop is about to run. */
+void devices_start(struct machine *m);
+/* The guest has ended: others may have its disks, before the slow part. */
+void devices_release(struct machine *m);
 
 /* ---- identity.c ---- */
 /* Writes the page for a fresh boot. */

@@ -7,7 +7,9 @@
  * publishes; the loop is told by EVENT_JOB and answers. The only thing waited for before that is
  * device I/O on guest memory that the kernel has not finished.
  *
- * Sections: "machine" (JSON: what was asked for), "vm", "vcpu<N>", "virtio.<name>", "serial".
+ * Sections: "machine" (JSON: what was asked for), "vm", "vcpu<N>", "virtio.<name>", "serial". A disk's
+ * overlay travels as the file disk.<id>; disks without one are synced, and known again at the
+ * restore by what `identity` says of them.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -19,6 +21,9 @@
 #include "monitor/base/cleanup.h"
 #include "monitor/base/log.h"
 #include "monitor/machine_int.h"
+#include "virtio/blk.h"
+
+#define DISK_FILE "disk.%s" /* of a snapshot: a disk's overlay, by id */
 
 struct part {
 	char tag[SNAP_TAG_MAX];
@@ -58,14 +63,38 @@ static void free_job(struct snapshot_job *job)
 	free(job);
 }
 
+/* The disks as they are now, with who they are. */
+static json_t *disks_text(struct machine *m)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < m->spec->dev.disk_count; i++) {
+		struct disk_spec *s = &m->spec->dev.disk[i];
+
+		disk_identity(blk_disk(m->slot[i].dev), &s->identity);
+		json_array_append_new(list, disk_to_json(s));
+	}
+	return list;
+}
+
+static json_t *nets_text(const struct machine *m)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < m->spec->dev.net_count; i++)
+		json_array_append_new(list, net_to_json(&m->spec->dev.net[i]));
+	return list;
+}
+
 static int save_machine_text(struct snapshot_job *job, struct err *e)
 {
 	const struct machine_spec *s = job->machine->spec;
-	json_t *j = json_pack("{s:s, s:I, s:i, s:b, s:s, s:s, s:{s:I, s:i}, s:i, s:s}", "id", s->id,
+	json_t *j = json_pack("{s:s, s:I, s:i, s:b, s:s, s:s, s:{s:I, s:i}, s:i, s:s, s:o, s:o}", "id", s->id,
 		"memory", (json_int_t)s->memory, "vcpus", (int)s->vcpus, "console", s->console,
 		"kernel", s->kernel, "cmdline", s->cmdline, "vsock", "cid",
 		(json_int_t)s->vsock_cid, "wait_ms", (int)s->vsock_wait_ms, "generation",
-		(int)job->machine->generation, "monitor", "kelvin " KELVIN_VERSION);
+		(int)job->machine->generation, "monitor", "kelvin " KELVIN_VERSION, "disks",
+		disks_text(job->machine), "nets", nets_text(job->machine));
 	char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
 
 	json_decref(j);
@@ -90,14 +119,36 @@ static int collect(struct snapshot_job *job, struct err *e)
 		r = vcpu_save(m->vm, i, new_part(job, tag), e);
 	}
 	for (unsigned i = 0; i < m->device_count && !r; i++) {
-		snprintf(tag, sizeof(tag), "virtio.%s", m->slot[i].dev->ops->name);
-		virtio_save(m->slot[i].dev, new_part(job, tag));
+		virtio_save(m->slot[i].dev, new_part(job, m->slot[i].tag));
 	}
 	if (m->serial && !r)
 		serial_save(m->serial, new_part(job, "serial"));
 	for (unsigned i = 0; i < job->part_count && !r; i++)
 		if (job->part[i].bytes.oom)
 			r = err_sys(e, ENOMEM, "cannot hold the VM's state");
+	return r;
+}
+
+/* What the guest wrote is on stable storage; overlays are copied. The devices stand still. */
+static int write_disks(struct snapshot_job *job, struct snap_writer *w, struct err *e)
+{
+	struct machine *m = job->machine;
+	int r = 0;
+
+	for (unsigned i = 0; i < m->spec->dev.disk_count && !r; i++) {
+		const struct disk_spec *s = &m->spec->dev.disk[i];
+		struct disk *disk = blk_disk(m->slot[i].dev);
+		char name[SNAP_FILE_MAX];
+
+		snprintf(name, sizeof(name), DISK_FILE, s->id);
+		r = disk_sync_now(disk, e);
+		if (!r && s->is_overlaid)
+			r = disk_save_overlay(disk, snap_dir_fd(w), name, e);
+		if (!r && s->is_overlaid)
+			r = snap_add_file(w, name, e);
+		if (r)
+			err_wrap(e, "disk \"%s\"", s->id);
+	}
 	return r;
 }
 
@@ -109,6 +160,8 @@ static int write_all(struct snapshot_job *job, struct err *e)
 	for (unsigned i = 0; i < job->part_count && !r; i++)
 		r = snap_add(w, job->part[i].tag, SNAP_VERSION, job->part[i].bytes.buf,
 			job->part[i].bytes.len, e);
+	if (!r)
+		r = write_disks(job, w, e);
 	if (!r)
 		r = snap_add_memory(w, job->machine->mem, NULL, NULL, e);
 	if (r) {
@@ -234,6 +287,44 @@ static int copy_text(char *out, size_t cap, const char *text, const char *what, 
 	return 0;
 }
 
+static int devices_from_json(struct machine_spec *spec, const json_t *j, const struct snap *s,
+	struct err *e)
+{
+	json_t *disks = json_object_get(j, "disks"), *nets = json_object_get(j, "nets"), *item;
+	struct dev_spec *d = &spec->dev;
+	size_t i;
+	int r = 0;
+
+	/* Older snapshots know neither. */
+	if (json_array_size(disks) > DISKS_MAX || json_array_size(nets) > NETS_MAX)
+		return err_set(e, -EINVAL, "section machine: too many devices");
+	json_array_foreach(disks, i, item) {
+		struct disk_spec *disk = &d->disk[i];
+		char name[SNAP_FILE_MAX];
+
+		r = disk_from_json(disk, item, snap_trusted(s), e);
+		if (r)
+			return err_wrap(e, "section machine");
+		snprintf(name, sizeof(name), DISK_FILE, disk->id);
+		if (disk->is_overlaid) {
+			r = snap_has_file(s, name, e);
+			if (!r && snprintf(disk->saved_overlay, sizeof(disk->saved_overlay), "%s/%s",
+					  spec->snapshot, name) >= (int)sizeof(disk->saved_overlay))
+				r = err_set(e, -ENAMETOOLONG, "the snapshot's path is too long");
+			if (r)
+				return r;
+		}
+	}
+	d->disk_count = (unsigned)json_array_size(disks);
+	json_array_foreach(nets, i, item) {
+		r = net_from_json(&d->net[i], item, snap_trusted(s), e);
+		if (r)
+			return err_wrap(e, "section machine");
+	}
+	d->net_count = (unsigned)json_array_size(nets);
+	return 0;
+}
+
 int spec_from_snapshot(struct machine_spec *spec, const struct snap *s, struct err *e)
 {
 	const char *kernel, *cmdline;
@@ -267,6 +358,8 @@ int spec_from_snapshot(struct machine_spec *spec, const struct snap *s, struct e
 		r = copy_text(spec->kernel, sizeof(spec->kernel), kernel, "kernel", e);
 	if (!r)
 		r = copy_text(spec->cmdline, sizeof(spec->cmdline), cmdline, "cmdline", e);
+	if (!r)
+		r = devices_from_json(spec, j, s, e);
 	json_decref(j);
 	if (r)
 		return r;

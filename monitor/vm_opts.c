@@ -3,10 +3,11 @@
 #include "monitor/vm_opts.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define READY_TIMEOUT_NS 10000000000u
+#define WAIT_MAX_NS      3600000000000u
+#define POLL_MAX_NS      1000000u
 
 bool is_utf8(const char *text)
 {
@@ -15,48 +16,73 @@ bool is_utf8(const char *text)
 	return j;
 }
 
-/* cid=N,path=SOCK,wait=T in any order. */
 static int vsock_opt(const struct opt_parser *p, struct launch *l, const char *arg)
 {
-	char *copy = strdup(arg), *word, *save = NULL;
+	u64 cid = l->spec.vsock_cid, wait_ns = 0;
+	struct kv_field f[] = {
+		{.key = "cid", .type = KV_UINT, .out = &cid, .min = 3, .max = UINT32_MAX - 1},
+		{.key = "path", .type = KV_TEXT, .out = l->spec.vsock_path,
+			.cap = sizeof(l->spec.vsock_path)},
+		{.key = "wait", .type = KV_TIME, .out = &wait_ns, .max = WAIT_MAX_NS},
+	};
 	struct err e = {0};
-	int r = 0;
 
-	must(copy);
-	for (word = strtok_r(copy, ",", &save); word && !r; word = strtok_r(NULL, ",", &save)) {
-		u64 v = 0;
+	if (kv_parse(arg, f, ARRAY_SIZE(f), &e))
+		return usage_error(p, "--vsock: %s", e.msg);
+	l->spec.vsock_cid = (u32)cid;
+	if (f[2].seen)
+		l->spec.vsock_wait_ms = (u32)(wait_ns / 1000000);
+	if (f[1].seen && l->spec.vsock_path[0] != '/')
+		return usage_error(p, "--vsock: path must be absolute");
+	if (f[1].seen && !is_utf8(l->spec.vsock_path))
+		return usage_error(p, "--vsock: path is not valid UTF-8");
+	return 0;
+}
 
-		if (strncmp(word, "cid=", 4) == 0) {
-			r = parse_uint(word + 4, 3, UINT32_MAX - 1, &v, &e);
-			if (r)
-				err_wrap(&e, "cid");
-			l->spec.vsock_cid = (u32)v;
-		} else if (strncmp(word, "wait=", 5) == 0) {
-			r = parse_time(word + 5, &v, &e);
-			if (r)
-				err_wrap(&e, "wait");
-			else if (v / 1000000 > 3600000)
-				r = err_set(&e, -1, "wait is at most one hour");
-			l->spec.vsock_wait_ms = (u32)(v / 1000000);
-		} else if (strncmp(word, "path=", 5) == 0) {
-			if (strlen(word + 5) >= sizeof(l->spec.vsock_path))
-				r = err_set(&e, -1, "path is longer than %zu bytes, the limit for "
-						    "unix sockets",
-					sizeof(l->spec.vsock_path) - 1);
-			else if (word[5] != '/')
-				r = err_set(&e, -1, "path must be absolute");
-			else if (!is_utf8(word + 5))
-				r = err_set(&e, -1, "path is not valid UTF-8");
-			else
-				snprintf(l->spec.vsock_path, sizeof(l->spec.vsock_path), "%s",
-					word + 5);
-		} else {
-			r = err_set(&e, -1, "unknown key in \"%s\": cid, path and wait are known",
-				word);
-		}
+static int device_opt(const struct opt_parser *p, struct launch *l, int id, const char *arg)
+{
+	struct err e;
+
+	if (l->device_arg_count == ARRAY_SIZE(l->device_arg))
+		return usage_error(p, "more than %zu --disk and --net",
+			ARRAY_SIZE(l->device_arg));
+	/* Of a restore they change what the snapshot says, which is not known yet. */
+	l->device_arg[l->device_arg_count] = arg;
+	l->device_arg_is_disk[l->device_arg_count++] = id == OPT_DISK;
+	if (l->devices_later)
+		return 0;
+	if (id == OPT_DISK ? disk_option(&l->spec.dev, arg, false, &e)
+			   : net_option(&l->spec.dev, arg, false, &e))
+		return usage_error(p, "--%s: %s", id == OPT_DISK ? "disk" : "net", e.msg);
+	return 0;
+}
+
+int vm_opts_change_devices(const struct opt_parser *p, struct launch *l)
+{
+	struct err e;
+
+	for (unsigned i = 0; i < l->device_arg_count; i++) {
+		bool disk = l->device_arg_is_disk[i];
+
+		if (disk ? disk_option(&l->spec.dev, l->device_arg[i], true, &e)
+			 : net_option(&l->spec.dev, l->device_arg[i], true, &e))
+			return usage_error(p, "--%s: %s", disk ? "disk" : "net", e.msg);
 	}
-	free(copy);
-	return r ? usage_error(p, "--vsock: %s", e.msg) : 0;
+	return 0;
+}
+
+static int poll_opt(const struct opt_parser *p, struct launch *l, const char *arg)
+{
+	struct err e;
+
+	l->spec.poll_ns = POLL_AUTO;
+	if (strcmp(arg, "off") == 0)
+		l->spec.poll_ns = 0;
+	else if (strcmp(arg, "auto") != 0 && parse_time(arg, &l->spec.poll_ns, &e))
+		return usage_error(p, "--poll: auto, off, or a time; %s", e.msg);
+	if (l->spec.poll_ns != POLL_AUTO && l->spec.poll_ns > POLL_MAX_NS)
+		return usage_error(p, "--poll: at most 1ms");
+	return 0;
 }
 
 static int hint_opt(const struct opt_parser *p, struct launch *l, const char *arg)
@@ -95,6 +121,9 @@ int vm_opt(const struct opt_parser *p, struct launch *l, int id, const char *arg
 		return 0;
 	case OPT_VSOCK: return vsock_opt(p, l, arg);
 	case OPT_HINT: return hint_opt(p, l, arg);
+	case OPT_DISK:
+	case OPT_NET: return device_opt(p, l, id, arg);
+	case OPT_POLL: return poll_opt(p, l, arg);
 	case OPT_DETACH: l->detach = true; return 0;
 	case OPT_WAIT_READY:
 		l->wait_ready = true;

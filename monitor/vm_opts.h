@@ -8,7 +8,7 @@
 
 /* Ids of common options; a verb's own begin at OPT_OWN. */
 enum { OPT_ID = 1, OPT_VSOCK, OPT_HINT, OPT_DETACH, OPT_WAIT_READY, OPT_TIMEOUT, OPT_LOG, OPT_JSON,
-	OPT_OWN };
+	OPT_DISK, OPT_NET, OPT_POLL, OPT_OWN };
 
 /* Rows for the verb's opt_spec table. */
 #define VM_OPTS                                                                                    \
@@ -18,6 +18,10 @@ enum { OPT_ID = 1, OPT_VSOCK, OPT_HINT, OPT_DETACH, OPT_WAIT_READY, OPT_TIMEOUT,
 		"(vsock.sock in the VM's directory), how long a\n"                                 \
 		"CONNECT waits for a listener (1s)",                                               \
 		OPT_VSOCK},                                                                        \
+	{"poll", "auto|off|T",                                                                     \
+		"how long to look for work before sleeping (auto:\n"                              \
+		"50us if there are more processors than vCPUs)",                                   \
+		OPT_POLL},                                                                         \
 	{"hint", "KEY=VALUE", "text for the guest's identity page, repeatable", OPT_HINT},         \
 	{"detach", NULL, "run in the background; print the id and return", OPT_DETACH},            \
 	{"wait-ready", "[T]", "with --detach: return once it is ready (T: 10s)",            \
@@ -29,8 +33,22 @@ enum { OPT_ID = 1, OPT_VSOCK, OPT_HINT, OPT_DETACH, OPT_WAIT_READY, OPT_TIMEOUT,
 /* Whether the API, which speaks JSON, can tell @text. */
 bool is_utf8(const char *text);
 
+/* The texts of --disk and --net for @verb's table: what they take. */
+#define DISK_KEYS                                                                                  \
+	"ro, sync=writeback|unsafe|direct, ops=N, bytes=SIZE\n"                                    \
+	"(a second), burst=T (what may be saved up, 100ms),\n"                                     \
+	"overlay=F (written instead of the image), id=ID"
+#define NET_KEYS                                                                                   \
+	"tap=NAME, fd=N (an open TAP), passt=SOCK or user\n"                                       \
+	"(starts passt); id=ID, mac=M|random, mtu=N,\n"                                            \
+	"queues=N, spoof, rx-bytes=SIZE, tx-bytes=SIZE,\n"                                         \
+	"rx-frames=N, tx-frames=N (a second), burst=T"
+
 /* Takes one common option into @l. Returns 0, or 2 after it printed what is wrong. */
 int vm_opt(const struct opt_parser *p, struct launch *l, int id, const char *arg);
+
+/* After a snapshot's devices are known: applies --disk and --net to them. Same return. */
+int vm_opts_change_devices(const struct opt_parser *p, struct launch *l);
 
 /* After all options: defaults, and checks across options. Same return. */
 int vm_opts_finish(const struct opt_parser *p, struct launch *l);

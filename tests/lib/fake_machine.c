@@ -129,3 +129,24 @@ json_t *machine_facts(const struct machine *m)
 	free(text);
 	return j;
 }
+
+int machine_change_disk(struct machine *m, const char *id, const char *path,
+	const struct limit_config *limit, struct err *e)
+{
+	if (strcmp(id, "disk0") != 0)
+		return err_set(e, -ENOENT, "Invalid device id: there is no disk \"%s\"", id);
+	m->changes++;
+	snprintf(m->change_path, sizeof(m->change_path), "%s", path ? path : "");
+	m->change_limit = limit ? *limit : (struct limit_config){0};
+	return 0;
+}
+
+int machine_change_net(struct machine *m, const char *id, const struct limit_config *rx,
+	const struct limit_config *tx, struct err *e)
+{
+	if (strcmp(id, "net0") != 0)
+		return err_set(e, -ENOENT, "Invalid device id: there is no network \"%s\"", id);
+	m->changes++;
+	m->change_limit = rx ? *rx : (struct limit_config){0};
+	return 0;
+}

@@ -17,6 +17,9 @@ struct machine {
 	char dir[256];
 	bool force;
 	char stop_why[32];
+	unsigned changes; /* of disk0 and net0 */
+	char change_path[256];
+	struct limit_config change_limit;
 
 	machine_done pause_done[8];
 	void *pause_ctx[8];

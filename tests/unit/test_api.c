@@ -530,9 +530,49 @@ static void test_large_reply(void **state)
 	teardown(&f);
 }
 
+static void test_device_changes(void **state)
+{
+	struct fixture f;
+
+	setup(&f, LIFE_RUNNING);
+	ask(&f, "PATCH", "/drives/disk0",
+		"{\"drive_id\":\"disk0\",\"path_on_host\":\"/new\",\"rate_limiter\":"
+		"{\"ops\":{\"size\":10,\"refill_time\":100}}}");
+	assert_empty_204(&f);
+	assert_int_equal(f.m.changes, 1);
+	assert_string_equal(f.m.change_path, "/new");
+	assert_int_equal(f.m.change_limit.ops.size, 10);
+	ask(&f, "PATCH", "/network-interfaces/net0",
+		"{\"iface_id\":\"net0\",\"rx_rate_limiter\":"
+		"{\"bandwidth\":{\"size\":99,\"refill_time\":100}}}");
+	assert_empty_204(&f);
+	assert_int_equal(f.m.change_limit.bytes.size, 99);
+	ask(&f, "PATCH", "/drives/disk0", "{\"drive_id\":\"other\"}");
+	assert_fault(&f, "The id from the path [disk0] does not match the id from the body [other]!");
+	ask(&f, "PATCH", "/drives/nope", "{\"drive_id\":\"nope\"}");
+	assert_fault(&f, "Drive config error: Invalid device id");
+	ask(&f, "PATCH", "/drives/disk0",
+		"{\"drive_id\":\"disk0\",\"path_on_host\":\"new\"}");
+	assert_fault(&f, "Drive config error: \\\"new\\\" is not an absolute path");
+	ask(&f, "PATCH", "/drives/disk0",
+		"{\"drive_id\":\"disk0\",\"rate_limiter\":{\"iops\":1}}");
+	assert_fault(&f, JSON_FAULT "rate_limiter: unknown field `iops`");
+	ask(&f, "PATCH", "/drives/disk0", "{\"drive_id\":\"disk0\",\"rate_limiter\":3}");
+	assert_fault(&f, JSON_FAULT "invalid type for `rate_limiter`, expected an object.");
+	ask(&f, "PATCH", "/drives/", "{}");
+	assert_fault(&f, "The ID cannot be empty.");
+	ask(&f, "PATCH", "/drives/a/b", "{}");
+	assert_fault(&f, "Invalid request method and/or path: PATCH drives.");
+	ask(&f, "PATCH", "/drives/a%2fb", "{}");
+	assert_fault(&f, "API Resource IDs can only contain");
+	assert_int_equal(f.m.changes, 2);
+	teardown(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_device_changes),
 		cmocka_unit_test(test_questions),
 		cmocka_unit_test(test_no_such_route),
 		cmocka_unit_test(test_a05_bodies),
