@@ -15,7 +15,9 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 C_SUITES = ['unit', 'hostile', 'fault', 'kvm']
-SUITES = C_SUITES + ['e2e', 'lint']
+SUITES = C_SUITES + ['race', 'e2e', 'lint']
+# What runs under the thread sanitizer: tests with two threads, one of them playing vCPU.
+RACE_TESTS = ['queue_race', 'mmio_life', 'ring', 'vsock_flow', 'blk_flow', 'net_flow']
 
 
 class Tally:
@@ -37,13 +39,13 @@ class Tally:
                 print('        ' + detail.strip().replace('\n', '\n        '))
 
 
-def build(directory, args, fresh):
+def build(directory, args, fresh, targets=()):
     path = os.path.join(ROOT, directory)
     if fresh and os.path.isdir(path):
         shutil.rmtree(path)
     if not os.path.isfile(os.path.join(path, 'build.ninja')):
         run_or_die(['meson', 'setup', directory] + args)
-    run_or_die(['ninja', '-C', directory, '--quiet'])
+    run_or_die(['ninja', '-C', directory, '--quiet', *targets])
 
 
 def run_or_die(cmd):
@@ -74,15 +76,23 @@ def tap(output, name, code, tally, label):
         tally.add(label + name, 'fail', f'exit status {code}\n' + output[-3000:])
 
 
-def c_tests(directory, suites, tally, label):
+def race_tests(args, fresh, tally):
+    """The tests with several threads, under the thread sanitizer."""
+    directory = 'build-ci-tsan' if fresh else 'build-tsan'
+    build(directory, args + ['-Db_sanitize=thread', '-Db_lundef=false'], fresh,
+          [f'tests/unit/test_{name}' for name in RACE_TESTS])
+    c_tests(directory, C_SUITES, tally, 'tsan.', only=RACE_TESTS)
+
+
+def c_tests(directory, suites, tally, label, only=None):
     listing = subprocess.run(['meson', 'introspect', '--tests', directory], cwd=ROOT, check=True,
                              stdout=subprocess.PIPE).stdout
-    env = dict(os.environ, CMOCKA_MESSAGE_OUTPUT='TAP',
+    env = dict(os.environ, CMOCKA_MESSAGE_OUTPUT='TAP', TSAN_OPTIONS='halt_on_error=0:exitcode=66',
                ASAN_OPTIONS='detect_leaks=1:abort_on_error=0',
                UBSAN_OPTIONS='print_stacktrace=1:halt_on_error=1')
     for t in json.loads(listing):
         suite = t['suite'][0].split(':')[-1]
-        if suite not in suites:
+        if suite not in suites or (only and t['name'] not in only):
             continue
         begin = time.monotonic()
         try:
@@ -145,6 +155,8 @@ def main():
     if c:
         c_tests(release, c, tally, '')
         c_tests(sanitized, c, tally, 'asan.')
+    if 'race' in suites:
+        race_tests(werror, args.ci, tally)
     if 'e2e' in suites:
         for label, directory in (('e2e', release), ('asan.e2e', sanitized)):
             env = dict(os.environ, KELVIN_BUILD=os.path.join(ROOT, directory))
