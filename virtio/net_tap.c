@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 
 #include "monitor/base/cleanup.h"
 #include "virtio/net_int.h"
@@ -31,6 +32,8 @@
 #define F_USO6 0x40u
 
 #define TUN_PATH "/dev/net/tun"
+#define RETRIES  200u
+#define RETRY_NS 5000000
 
 static const struct {
 	u64 feature;
@@ -153,6 +156,22 @@ static int attach_error(int errnum, const char *name, unsigned queues, struct er
 	return err_sys(e, errnum, "cannot use TAP %s", name);
 }
 
+/*
+ * A process that ended, or was killed, keeps its TAP for the moment that the kernel needs to end its
+ * I/O, so that is worth waiting for.
+ */
+static int attach(int fd, struct ifreq *req)
+{
+	const struct timespec pause = {.tv_nsec = RETRY_NS};
+
+	for (unsigned i = 0; ioctl(fd, TUNSETIFF, req); i++) {
+		if (errno != EBUSY || i == RETRIES)
+			return errno;
+		nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
 /* One queue more of the TAP that @req names; the kernel completes the name. */
 static int open_queue(struct net_backend *b, struct ifreq *req, unsigned queues, struct err *e)
 {
@@ -164,8 +183,9 @@ static int open_queue(struct net_backend *b, struct ifreq *req, unsigned queues,
 	req->ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
 	if (queues > 1)
 		req->ifr_flags |= IFF_MULTI_QUEUE;
-	if (ioctl(fd, TUNSETIFF, req))
-		return attach_error(errno, b->name, queues, e);
+	r = attach(fd, req);
+	if (r)
+		return attach_error(r, b->name, queues, e);
 	snprintf(b->name, sizeof(b->name), "%s", req->ifr_name);
 	r = set_up(b, fd, e);
 	if (r)
