@@ -61,6 +61,8 @@ static int number_net(struct net_spec *s, unsigned number, struct err *e)
 		ok = put_number(s->tap, sizeof(s->tap), number);
 	if (s->way == NET_BY_PASST)
 		ok = put_number(s->sock, sizeof(s->sock), number);
+	if (s->random_mac)
+		mac_randomize(s->mac);
 	if (ok)
 		return 0;
 	return err_set(e, -EINVAL,

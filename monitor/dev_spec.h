@@ -43,7 +43,8 @@ struct net_spec {
 	int fd;
 	char sock[PATH_MAX]; /* of passt */
 	u8 mac[6];
-	bool has_mac;
+	bool has_mac;    /* the operator gave it */
+	bool random_mac; /* ... as one for each clone */
 	u16 mtu; /* 0: not told */
 	unsigned queues;
 	bool allow_spoof;
@@ -98,5 +99,7 @@ struct dev_choice {
 };
 /* Says why there is none. */
 int dev_choose(struct dev_choice *c, struct err *e);
+/* A locally administered address. */
+void mac_randomize(u8 mac[6]);
 
 #endif

@@ -71,8 +71,7 @@ static const char *mac_text(const u8 mac[6], char out[MAC_TEXT])
 	return out;
 }
 
-/* A locally administered one. */
-static void random_mac(u8 mac[6])
+void mac_randomize(u8 mac[6])
 {
 	while (getrandom(mac, 6, 0) != 6)
 		;
@@ -138,12 +137,13 @@ int net_option(struct dev_spec *d, const char *text, bool changes, struct err *e
 		return r;
 	if (changes && (f[6].seen || f[7].seen))
 		return err_set(e, -EINVAL, "mtu and queues cannot change: the guest knows them");
-	if (f[5].seen && strcmp(mac, "random") == 0)
-		random_mac(s->mac);
+	s->random_mac = f[5].seen && strcmp(mac, "random") == 0;
+	if (s->random_mac)
+		mac_randomize(s->mac);
 	else if (f[5].seen && (r = parse_mac(mac, s->mac, e)))
 		return r;
 	else if (!f[5].seen && !changes)
-		random_mac(s->mac);
+		mac_randomize(s->mac);
 	s->has_mac |= f[5].seen;
 	if (!changes) {
 		s->mtu = (u16)mtu;
