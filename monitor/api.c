@@ -26,6 +26,7 @@
 #include "monitor/base/clock.h"
 #include "monitor/base/log.h"
 #include "monitor/http.h"
+#include "monitor/kv.h"
 
 #define CONNECTIONS_MAX 10u
 #define TICK_NS         250000000ull
@@ -293,8 +294,7 @@ static bool take_id(struct api_call *c, const char *id)
 		return true;
 	if (!n)
 		api_fault(c, "The ID cannot be empty.");
-	else if (strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") != n ||
-		 n > API_ID_MAX)
+	else if (dev_id_check(id, NULL))
 		api_fault(c, "API Resource IDs can only contain alphanumeric characters and "
 			"underscores.");
 	else

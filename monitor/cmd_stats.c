@@ -18,9 +18,9 @@ static const struct opt_spec opts[] = {
 static const struct opt_parser page = {
 	.verb = "stats",
 	.usage = "stats [--json] ID",
-	.summary = "Says what the devices of the VM ID have done since it started, and how its\n"
-		   "event loop works: which io_uring features this kernel has, how often it slept,\n"
-		   "and how often looking for work before sleeping (--poll) paid.",
+	.summary = "Says what the devices of the VM ID have done since it started, and how\n"
+		   "its event loop works: which io_uring features this kernel has, how often\n"
+		   "it slept, and how often looking before sleeping (--poll) paid.",
 	.examples = "  kelvin stats web\n"
 		    "  kelvin stats --json web | jq '.devices[] | select(.id == \"disk0\")'\n",
 	.opts = opts,
@@ -74,7 +74,8 @@ static void print_ring(const json_t *r)
 		json_is_true(json_object_get(r, "fixed_files")) ? ", fixed-files" : "");
 	show_line("turns", "%" PRIu64 ", slept %" PRIu64 " times", number(r, "turns"),
 		number(r, "sleeps"));
-	show_line("looked", "%" PRIu64 " times before sleeping, found work %" PRIu64 " times, in %s",
+	show_line("looked", "%" PRIu64 " times before sleeping, found work %" PRIu64
+			    " times, in %s",
 		polls, hits, show_ns(number(r, "poll_us") * 1000, text, sizeof(text)));
 }
 

@@ -29,9 +29,9 @@ struct disk_spec {
 	enum disk_sync sync;
 	struct limit_config limit;
 	/* Of a snapshot. */
-	char saved_overlay[PATH_MAX];    /* the overlay in it; empty: none */
+	char saved_overlay[PATH_MAX]; /* the overlay in it; empty: none */
 	bool has_identity;
-	struct disk_identity identity;   /* the image as it was; checked unless it was named again */
+	struct disk_identity identity; /* the image as it was; checked unless named again */
 };
 
 enum net_way { NET_BY_TAP, NET_BY_FD, NET_BY_PASST, NET_BY_USER };
@@ -95,7 +95,7 @@ struct dev_choice {
 	const char *what, *id; /* "disk"; the option's id, or "" */
 	bool changes;
 	unsigned count, max;
-	int found; /* index of the device that has the id, or -1; set, with changes, by dev_choose() */
+	int found; /* index of the device with the id, or -1; dev_choose() may set it */
 };
 /* Says why there is none. */
 int dev_choose(struct dev_choice *c, struct err *e);
