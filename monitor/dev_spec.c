@@ -45,12 +45,12 @@ static int number_disk(struct disk_spec *s, unsigned number, struct err *e)
 {
 	if (s->overlay[0] && !put_number(s->overlay, sizeof(s->overlay), number))
 		return err_set(e, -EINVAL,
-			"--count makes many VMs, but overlay= of disk \"%s\" names one file: put %%d "
-			"in its name, which becomes the number of the clone", s->id);
+			"--count makes many VMs, but overlay= of disk \"%s\" names one file: put "
+			"%%d in its name, which becomes the number of the clone", s->id);
 	if (!s->is_overlaid && !s->read_only)
 		return err_set(e, -EINVAL,
-			"--count makes many VMs, but disk \"%s\" can be written by one only: give it "
-			"an overlay", s->id);
+			"--count makes many VMs, but disk \"%s\" can be written by one only: give "
+			"it an overlay", s->id);
 	return 0;
 }
 

@@ -88,8 +88,8 @@ static int open_disk(struct disk **ret, const struct disk_spec *s, struct ring *
 
 	if (!s->path[0])
 		return err_set(e, -EINVAL,
-			"disk \"%s\": the snapshot is not yours alone, so its paths do not count: name "
-			"the disk with --disk id=%s,path=FILE", s->id, s->id);
+			"disk \"%s\": the snapshot is not yours alone, so its paths do not count: "
+			"name the disk with --disk id=%s,path=FILE", s->id, s->id);
 	r = disk_open(ret, &cfg, ring, e);
 	if (r)
 		return err_wrap(e, "disk \"%s\"", s->id);

@@ -52,8 +52,9 @@ static int parse_mac(const char *text, u8 mac[6], struct err *e)
 	unsigned v[6];
 	int end = 0;
 
-	if (sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%n", &v[0], &v[1], &v[2], &v[3], &v[4], &v[5],
-		    &end) != 6 || text[end] || strspn(text, "0123456789abcdefABCDEF:") != (size_t)end)
+	if (strspn(text, "0123456789abcdefABCDEF:") != strlen(text) ||
+		sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%n", &v[0], &v[1], &v[2], &v[3], &v[4],
+			&v[5], &end) != 6 || text[end])
 		return err_set(e, -EINVAL, "mac: \"%.40s\" is not like 02:00:00:00:00:01", text);
 	for (unsigned i = 0; i < 6; i++)
 		mac[i] = (u8)v[i];

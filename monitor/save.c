@@ -7,9 +7,9 @@
  * publishes; the loop is told by EVENT_JOB and answers. The only thing waited for before that is
  * device I/O on guest memory that the kernel has not finished.
  *
- * Sections: "machine" (JSON: what was asked for), "vm", "vcpu<N>", "virtio.<name>", "serial". A disk's
- * overlay travels as the file disk.<id>; disks without one are synced, and known again at the
- * restore by what `identity` says of them.
+ * Sections: "machine" (JSON: what was asked for), "vm", "vcpu<N>", "virtio.<name>", "serial". The
+ * overlay of a disk travels as the file disk.<id>; disks without one are synced, and known again at
+ * the restore by what `identity` says of them.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -89,7 +89,8 @@ static json_t *nets_text(const struct machine *m)
 static int save_machine_text(struct snapshot_job *job, struct err *e)
 {
 	const struct machine_spec *s = job->machine->spec;
-	json_t *j = json_pack("{s:s, s:I, s:i, s:b, s:s, s:s, s:{s:I, s:i}, s:i, s:s, s:o, s:o}", "id", s->id,
+	json_t *j = json_pack(
+		"{s:s, s:I, s:i, s:b, s:s, s:s, s:{s:I, s:i}, s:i, s:s, s:o, s:o}", "id", s->id,
 		"memory", (json_int_t)s->memory, "vcpus", (int)s->vcpus, "console", s->console,
 		"kernel", s->kernel, "cmdline", s->cmdline, "vsock", "cid",
 		(json_int_t)s->vsock_cid, "wait_ms", (int)s->vsock_wait_ms, "generation",
@@ -308,11 +309,11 @@ static int devices_from_json(struct machine_spec *spec, const json_t *j, const s
 		snprintf(name, sizeof(name), DISK_FILE, disk->id);
 		if (disk->is_overlaid) {
 			r = snap_has_file(s, name, e);
-			if (!r && snprintf(disk->saved_overlay, sizeof(disk->saved_overlay), "%s/%s",
-					  spec->snapshot, name) >= (int)sizeof(disk->saved_overlay))
-				r = err_set(e, -ENAMETOOLONG, "the snapshot's path is too long");
 			if (r)
 				return r;
+			if (snprintf(disk->saved_overlay, PATH_MAX, "%s/%s", spec->snapshot,
+				    name) >= PATH_MAX)
+				return err_set(e, -ENAMETOOLONG, "its path is too long");
 		}
 	}
 	d->disk_count = (unsigned)json_array_size(disks);

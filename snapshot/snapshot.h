@@ -84,8 +84,8 @@ int snap_has_file(const struct snap *s, const char *name, struct err *e);
 u64 snap_created_ns(const struct snap *s);     /* CLOCK_REALTIME */
 bool snap_trusted(const struct snap *s); /* owned by us or root and writable by nobody else */
 
-/* Reads every byte of memory and of added files and checks each chunk. The error names the first bad
- * offset, or file. */
+/* Reads every byte of memory and of added files and checks each chunk. The error names the first
+ * bad offset, or file. */
 int snap_verify(const struct snap *s, void (*progress)(void *ctx, u64 done, u64 total), void *ctx,
 	struct err *e);
 

@@ -103,7 +103,7 @@ struct boot_regs {
 /* CPUID by policy (see cpuid.c), reset MSRs, registers. The tables are in guest RAM already. */
 int vm_boot(struct vm *vm, const struct boot_regs *r, struct err *e);
 
-/* How long vcpu_wait() looks, at most, before it sleeps; 0 (the default): not. Before vm_start(). */
+/* How long vcpu_wait() looks, at most, before it sleeps; 0 (the default): not. Before vm_start() */
 void vm_set_poll(struct vm *vm, u64 max_ns);
 /* Threads; the vCPUs begin parked. No descriptor may be opened in bulk after this. */
 int vm_start(struct vm *vm, struct err *e);

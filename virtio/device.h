@@ -34,7 +34,7 @@ struct virtio_dev;
 struct virtio_ops {
 	const char *name;     /* "vsock": for logs and snapshot sections */
 	u32 device_id;        /* VIRTIO_ID_* */
-	/* Both may be changed in struct virtio_dev by the model's constructor, after virtio_init(). */
+	/* A model's constructor may change both in struct virtio_dev, after virtio_init(). */
 	unsigned queue_count; /* at most VIRTIO_QUEUES_MAX */
 	u64 features;         /* besides VERSION_1, INDIRECT_DESC and EVENT_IDX, which all have */
 

@@ -100,7 +100,8 @@ int raw_measure(struct disk *d, struct err *e)
 		d->block_size = d->off_align;
 		if (d->size % d->off_align)
 			return err_set(e, -EINVAL,
-				"cannot use disk %s: for direct I/O its size must be a multiple of %u bytes",
+				"cannot use disk %s: for direct I/O its size must be a multiple "
+				"of %u bytes",
 				d->path, d->off_align);
 	}
 	/* A last block that is not whole would be out of reach. */
@@ -133,7 +134,8 @@ int raw_open(struct disk **ret, const struct raw_config *cfg, struct ring *ring,
 	if (!res)
 		res = raw_measure(d, e);
 	if (!res && !d->size && !cfg->any_size)
-		res = err_set(e, -EINVAL, "cannot use disk %s: it has less than a sector (%u bytes)",
+		res = err_set(e, -EINVAL,
+			"cannot use disk %s: it has less than a sector (%u bytes)",
 			d->path, DISK_SECTOR);
 	if (res < 0) {
 		raw_close(&d);

@@ -157,8 +157,8 @@ static int attach_error(int errnum, const char *name, unsigned queues, struct er
 }
 
 /*
- * A process that ended, or was killed, keeps its TAP for the moment that the kernel needs to end its
- * I/O, so that is worth waiting for.
+ * A process that ended, or was killed, keeps its TAP for the moment that the kernel needs to end
+ * its I/O, so that is worth waiting for.
  */
 static int attach(int fd, struct ifreq *req)
 {

@@ -283,11 +283,12 @@ static int turn(struct ring *r, bool may_sleep)
 {
 	int res = 0;
 
-	if (io_uring_sq_ready(&r->uring) || (!has_completions(r) && (has_task_work(r) || !may_sleep)))
+	if (io_uring_sq_ready(&r->uring) ||
+		(!has_completions(r) && (has_task_work(r) || !may_sleep)))
 		res = io_uring_submit_and_get_events(&r->uring);
 	if (passing(res) && !has_completions(r)) {
 		if (may_sleep && poll_window(r)) {
-			/* What a watch found was done; completions are for now, the rest is queued. */
+			/* What a watch found was done; completions are for now. */
 			if (!has_completions(r) && has_task_work(r))
 				res = io_uring_get_events(&r->uring);
 		} else if (!ask_for_wakeup(r) && may_sleep) {

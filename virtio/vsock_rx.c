@@ -222,7 +222,7 @@ static void start_read(struct vsock_conn *c)
 	ring_recvmsg(v->ring, &g->op, c->fd, &g->msg, MSG_DONTWAIT);
 }
 
-/* Makes packets of the @len bytes that were read, returns how many; gives the other buffers back. */
+/* Makes packets of the @len bytes that were read, returns how many; gives other buffers back. */
 static unsigned push_payload(struct vsock *v, struct vsock_conn *c, u32 len)
 {
 	struct vq *q = &v->dev.queue[VSOCK_RXQ];

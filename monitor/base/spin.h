@@ -6,8 +6,8 @@
  * a vCPU waits for. Looking for so long instead is worth its processor time only where things
  * happen quickly: a sleep that lasted longer than the window switches looking off, and one that
  * ended within the window switches it on again. So who is idle sleeps without looking, at most one
- * window is wasted for each sleep, and no timer is needed. Between two looks the processor is offered
- * to whoever waits for it; when somebody took it, there is no looking for SPIN_BACKOFF_NS.
+ * window is wasted for each sleep, and no timer is needed. Between two looks the processor is
+ * offered to whoever waits for it; when somebody took it, there is no looking for SPIN_BACKOFF_NS.
  *
  *	if (spin_begin(s))
  *		do {
