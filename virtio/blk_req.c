@@ -307,16 +307,27 @@ static void account(struct blk_stats *s, const struct blk_req *r)
 	}
 }
 
+/* Goes on with the next range, if there is one. The disk may have shrunk since the check. */
+static bool next_range(struct blk_req *r)
+{
+	if (r->res || (r->kind != BLK_DISCARD && r->kind != BLK_ZEROES) || ++r->at == r->n ||
+		r->epoch != r->b->dev.epoch)
+		return false;
+	if (!range_ok(r->range[r->at].sector, r->range[r->at].count, r->b->capacity)) {
+		r->res = -EIO;
+		return false;
+	}
+	start(r);
+	return true;
+}
+
 /* The disk is done with a request, or with one of its ranges. */
 static void done(struct blk_req *r)
 {
 	struct virtio_dev *d = &r->b->dev;
 
-	if (!r->res && ++r->at < r->n && (r->kind == BLK_DISCARD || r->kind == BLK_ZEROES) &&
-		r->epoch == d->epoch) {
-		start(r);
+	if (next_range(r))
 		return;
-	}
 	account(&r->b->stats, r);
 	finish(r, r->res ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK,
 		r->kind == BLK_READ && !r->res ? r->len : 0);

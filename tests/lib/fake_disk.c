@@ -112,6 +112,7 @@ static void add(struct disk *d, struct disk_op *op, struct fake_entry what)
 	op->off = what.off;
 	op->durable = false;
 	d->bytes[d->count] = what.len;
+	memcpy(d->at_flush[d->count], d->now, sizeof(d->now));
 	d->op[d->count++] = op;
 	if (d->log_count < FAKE_LOG_MAX)
 		d->log[d->log_count++] = what;
@@ -200,6 +201,21 @@ static void copy(struct disk *d, struct disk_op *op, u64 len)
 	}
 }
 
+/* Keeps now[] and stable[]. */
+static void model(struct disk *d, const struct disk_op *op, const u32 *at_flush)
+{
+	u32 first;
+
+	if (op->what == FAKE_WRITE && op->off / DISK_SECTOR < FAKE_STABLE) {
+		fake_disk_get(d, op->off, &first, sizeof(first));
+		d->now[op->off / DISK_SECTOR] = first;
+	}
+	for (unsigned i = 0; op->what == FAKE_FLUSH && i < FAKE_STABLE; i++) {
+		if (at_flush[i] > d->stable[i])
+			d->stable[i] = at_flush[i];
+	}
+}
+
 static void transfer(struct disk *d, struct disk_op *op, u64 len)
 {
 	switch ((enum fake_what)op->what) {
@@ -225,17 +241,22 @@ static void complete(struct disk *d, unsigned i)
 	bool cancelled = op->durable;
 	u64 len = d->bytes[i];
 	int res = 0;
+	u32 at_flush[FAKE_STABLE];
 
+	memcpy(at_flush, d->at_flush[i], sizeof(at_flush));
 	/* As the rest has it: in the order of their start, unless shuffled. */
 	d->count--;
 	memmove(&d->op[i], &d->op[i + 1], (d->count - i) * sizeof(d->op[0]));
 	memmove(&d->bytes[i], &d->bytes[i + 1], (d->count - i) * sizeof(d->bytes[0]));
+	memmove(&d->at_flush[i], &d->at_flush[i + 1], (d->count - i) * sizeof(d->at_flush[0]));
 	if (cancelled)
 		res = -ECANCELED;
 	else if (d->fail_in && (enum fake_what)op->what == d->fail_what && !--d->fail_in)
 		res = d->fail_res;
 	if (!cancelled)
 		transfer(d, op, res ? len / 2 : len);
+	if (!res)
+		model(d, op, at_flush);
 	d->cancelled += cancelled;
 	d->done[op->what] += !res;
 	op->done(op, res);

@@ -12,8 +12,9 @@
 
 #include "virtio/disk.h"
 
-#define FAKE_OPS_MAX 16384u
+#define FAKE_OPS_MAX 1024u
 #define FAKE_LOG_MAX 4096u
+#define FAKE_STABLE  64u
 
 enum fake_what { FAKE_READ, FAKE_WRITE, FAKE_FLUSH, FAKE_DISCARD, FAKE_ZEROES, FAKE_KINDS };
 
@@ -46,6 +47,11 @@ struct disk {
 	unsigned done[FAKE_KINDS]; /* without error */
 	unsigned cancelled;
 	u64 discarded;     /* bytes; discards write 0xdd */
+
+	/* The first word of the first sectors: now, and what a loss of power would leave. A flush
+	 * makes stable what was written when it was started, and not a word more. */
+	u32 now[FAKE_STABLE], stable[FAKE_STABLE];
+	u32 at_flush[FAKE_OPS_MAX][FAKE_STABLE];
 };
 
 /* Open disks, to see that none leaks. */
