@@ -213,21 +213,27 @@ void ng_frame_out(u8 *out, u32 len, u32 seed)
 
 /* Guest. */
 
+/* Of a header, as the specification has it. */
+static u32 hdr_len(const struct ng *g)
+{
+	return g->features & (VIRTIO_MASK_VERSION_1 | NET_F(MRG_RXBUF)) ? 12 : 10;
+}
+
 void ng_send(struct ng *g, unsigned pair, const struct virtio_net_hdr_v1 *h, const void *data,
 	u32 len)
 {
 	static const struct virtio_net_hdr_v1 zero;
 	struct vqb *b = &g->tx[pair];
-	u32 hdr_len = g->n->hdr_len;
+	u32 skip = hdr_len(g);
 	u64 gpa;
 
 	ng_sent(g, pair);
 	NG_UNTIL(g, (ng_sent(g, pair), b->free_count >= 1));
 	gpa = TX_GPA + NG_SLOT * (u64)(pair * TX_SIZE + b->free[b->free_count - 1]);
-	guest_write(&g->ram, gpa, h ? h : &zero, hdr_len);
+	guest_write(&g->ram, gpa, h ? h : &zero, skip);
 	if (len)
-		guest_write(&g->ram, gpa + hdr_len, data, len);
-	vqb_add(b, (struct vqb_buf[]){VQB_R(gpa, hdr_len + len)}, 1);
+		guest_write(&g->ram, gpa + skip, data, len);
+	vqb_add(b, (struct vqb_buf[]){VQB_R(gpa, skip + len)}, 1);
 	if (!vqb_used_flags(b))
 		drv_kick(g->dev, 2 * pair + 1);
 }
@@ -269,7 +275,7 @@ void ng_add_rx(struct ng *g, unsigned pair, unsigned n)
 u32 ng_recv(struct ng *g, unsigned pair, struct virtio_net_hdr_v1 *h, void *data)
 {
 	struct virtio_net_hdr_v1 hdr = {.num_buffers = 1};
-	u32 skip = g->n->hdr_len, total = 0, len;
+	u32 skip = hdr_len(g), total = 0, len;
 	unsigned count = 1;
 	u16 head;
 
@@ -305,7 +311,8 @@ u8 ng_ctrl(struct ng *g, u8 class, u8 cmd, const void *data, u32 len)
 	u32 used;
 
 	guest_write(&g->ram, CTRL_GPA, front, sizeof(front));
-	guest_write(&g->ram, CTRL_GPA + 0x100, data, len);
+	if (len)
+		guest_write(&g->ram, CTRL_GPA + 0x100, data, len);
 	guest_write(&g->ram, CTRL_GPA + 0x200, &answer, 1);
 	vqb_add(&g->ctrl, (struct vqb_buf[]){VQB_R(CTRL_GPA, 2), VQB_R(CTRL_GPA + 0x100, len),
 		VQB_W(CTRL_GPA + 0x200, 1)}, 3);
