@@ -361,3 +361,22 @@ u32 ng_host_recv(struct ng *g, unsigned pair, struct virtio_net_hdr_v1 *h, void 
 		*h = hdr;
 	return (u32)n - (u32)sizeof(hdr);
 }
+
+void ng_host_frame(struct ng *g, u32 len, u32 seed)
+{
+	static u8 data[NG_FRAME];
+
+	ng_frame_in(data, len, seed);
+	ng_host_send(g, 0, NULL, data, len);
+}
+
+void ng_expect_frame(struct ng *g, u32 len, u32 seed)
+{
+	static u8 data[NG_FRAME], want[NG_FRAME];
+	u32 got;
+
+	NG_UNTIL(g, (got = ng_recv(g, 0, NULL, data)) > 0);
+	assert_int_equal(got, len);
+	ng_frame_in(want, len, seed);
+	assert_memory_equal(data, want, len);
+}

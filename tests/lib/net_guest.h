@@ -25,6 +25,9 @@
 /* What a modern driver accepts, besides what it finds. */
 #define NG_BASE    (VIRTIO_MASK_VERSION_1 | VIRTIO_MASK_INDIRECT_DESC | NET_F(MAC) |               \
 	NET_F(STATUS) | NET_F(MRG_RXBUF) | NET_F(CTRL_VQ))
+/* The same with long frames. */
+#define NG_GSO     (NG_BASE | NET_F(CSUM) | NET_F(GUEST_CSUM) | NET_F(GUEST_TSO4) |                \
+	NET_F(GUEST_TSO6) | NET_F(HOST_TSO4) | NET_F(HOST_TSO6))
 
 struct ng {
 	/* To be set before ng_make(). */
@@ -99,6 +102,9 @@ u32 ng_config(struct ng *g, u32 off, u32 len);
 /* Host. */
 void ng_host_send(struct ng *g, unsigned pair, const struct virtio_net_hdr_v1 *h,
 	const void *frame, u32 len);
+/* ng_frame_in() for pair 0, and its arrival in the guest. */
+void ng_host_frame(struct ng *g, u32 len, u32 seed);
+void ng_expect_frame(struct ng *g, u32 len, u32 seed);
 /* What came, or 0. Does not turn. */
 u32 ng_host_recv(struct ng *g, unsigned pair, struct virtio_net_hdr_v1 *h, void *frame);
 
