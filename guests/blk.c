@@ -9,7 +9,7 @@
  *	  id                 prints what the disk says of itself
  *	  fill verify        writes the range with sectors that say what they are (kit/sector.h), and
  *	                     checks that they are there, with the same seed=
- *	  log check serve    see blk_data.c and blk_serve.c
+ *	  log check soak serve    see blk_data.c, blk_soak.c and blk_serve.c (the default)
  *	bs=SIZE      bytes of a request (4K; fill, verify, check 64K; log 512)
  *	qd=N         requests in flight, over all queues (1; fill, verify, check 16; log 8)
  *	count=N      requests until the end (10000)
@@ -51,7 +51,8 @@ bool work_init(void)
 	for (unsigned i = opt.qd; i-- > 0;) {
 		struct work *w = &all[i];
 
-		w->r.data = buffers + i * opt.bs;
+		w->buffer = buffers + i * opt.bs;
+		w->r.data = w->buffer;
 		w->r.len = (u32)opt.bs;
 		w->r.user = (u64)w;
 		w->queue = i % disk.queue_count;
@@ -236,6 +237,7 @@ static const struct {
 	{"verify", op_verify, 65536, 16},
 	{"log", op_log, 512, 8},
 	{"check", op_check, 65536, 16},
+	{"soak", op_soak, 4096, 8},
 	{"serve", op_serve, 65536, 1},
 };
 #define OPS (sizeof(ops) / sizeof(ops[0]))

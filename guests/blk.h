@@ -24,10 +24,10 @@ struct work {
 	struct work *next; /* in the list of those that are idle */
 	u64 cycles;        /* when it was submitted */
 	unsigned queue;    /* that it goes to */
-	union {
-		struct blk_range unmap; /* data of a discard */
-		struct batch *batch;    /* of blk_data.c */
-	};
+	void *buffer;      /* r.data, unless it is unmap */
+	struct blk_range unmap;
+	struct batch *batch; /* of blk_data.c */
+	u64 place;           /* of blk_soak.c */
 };
 /* The idle ones. work_init() makes opt.qd of them with buffers of opt.bs bytes; false: no memory. */
 extern struct work *idle;
@@ -46,6 +46,8 @@ int op_fill(void);
 int op_verify(void);
 int op_log(void);
 int op_check(void);
+/* blk_soak.c */
+int op_soak(void);
 /* blk_serve.c: does not return, unless there is no vsock. */
 int op_serve(void);
 

@@ -176,6 +176,17 @@ def test_blk_guest_finds_a_lost_write():
     assert status == 1 and r['lost'] == 1 and r['bad'] == 2, r
 
 
+def test_blk_guest_soaks():
+    disk = new_disk('soak')
+    r, status = blk(disk, 'op=soak', 'count=3000', 'qd=16', 'seed=3')
+    assert status == 0 and r['ops'] >= 3000 and r['bad'] == r['errors'] == 0, r
+    q = Qemu(disk, 'op=soak', 'count=100000', 'range=128K')
+    while q.p.poll() is None:
+        change(disk, 100, lambda old: old[:-1] + b'x')
+    r, status = q.result()
+    assert status == 1 and r['bad'] > 0, r
+
+
 def test_blk_guest_counts_errors():
     """A disk that is read-only fails writes; reads go on."""
     disk = new_disk('ro')
