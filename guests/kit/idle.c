@@ -2,13 +2,23 @@
 /*
  * idle.c - how long to look at rings before sleeping.
  *
- * To sleep is an exit to the monitor, and to be woken costs as much again: several times what a
- * quick device takes to answer. So after work was done the rings are looked at for some microseconds
- * more. A guest that has nothing to do spins no longer than that, once.
+ * To sleep is an exit to the monitor, and to be woken costs as much again: more than a quick device
+ * takes to answer. A guest that looks for some microseconds more is told sooner, if all who have
+ * to do with the answer have a processor to themselves. Where they have not, the guest is in their
+ * way: with two processors, and a guest, its monitor and a client that all take their turns, each
+ * round trip becomes longer by as long as the guest looks. The monitor looks too before it lets a
+ * vCPU sleep, and can yield; so by default we do not.
  */
 #include "kit.h"
 
 #define SPIN_CYCLES 100000 /* 25 to 50 us on any processor of these years */
+
+static bool spin_preferred;
+
+void kit_prefer_spin(void)
+{
+	spin_preferred = true;
+}
 
 bool kit_look_again(bool found)
 {
@@ -16,7 +26,7 @@ bool kit_look_again(bool found)
 	static u64 worked_at;
 
 	if (spin == UNKNOWN) {
-		spin = kit_flag("nospin") ? NEVER : SOME;
+		spin = (spin_preferred || kit_flag("spin")) && !kit_flag("nospin") ? SOME : NEVER;
 		if (kit_flag("poll") || !kit_identity())
 			spin = ALWAYS;
 	}
