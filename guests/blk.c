@@ -19,7 +19,7 @@
  *	disk=N queues=N segs=N   which disk (0); how many of its queues (1); into how many pieces data
  *	             is cut (1)
  *	direct noflush   no indirect descriptors; FLUSH is not agreed upon, so that writes are durable
- *	poll spin noeventidx   of the kit
+ *	poll nospin noeventidx   of the kit
  *
  * Ends with one line of JSON on the console and status 0, or 1 if anything was wrong with a
  * request or the data; 2: it cannot do that at all, and says why. Cycles are of the TSC;
@@ -309,8 +309,6 @@ int kit_main(void)
 	}
 	if (!read_options(op))
 		return 2;
-	if (ops[op].run != op_serve)
-		kit_prefer_spin();
 	kit_ready();
 	return ops[op].run();
 }

@@ -17,7 +17,7 @@
  *	rxbuf=SIZE rxslots=N txslots=N   frame bytes of a receive buffer (4K), buffers of a queue (256),
  *	             slots to send from (64); powers of 2, at most 256
  *	nomrg nocsum notso   without MRG_RXBUF; without any offload; without segmentation offload
- *	poll spin noeventidx   of the kit
+ *	poll nospin noeventidx   of the kit
  *
  * A UDP packet "stop" to port 9 ends every mode. The end is a line of JSON on the console:
  *	{"guest":"net","mode":"rx","frames":N,"bytes":N,"cycles":C,"errors":0,"sent":N,

@@ -14,7 +14,7 @@
  * Command line:
  *	slots=N payload=SIZE credit=SIZE   packets on the way in each direction (64), bytes of one
  *	      (64K), bytes a peer may send ahead (1M)
- *	poll spin noeventidx   of the kit: poll never sleeps
+ *	poll nospin noeventidx   of the kit: poll never sleeps
  */
 #include "kit/vsock.h"
 

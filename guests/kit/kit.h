@@ -85,13 +85,11 @@ void kit_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* ---- idle.c: when to stop looking for work ---- */
 /*
  * For loops that look at their rings: told whether the last look found something, says whether to
- * look again. False: arm the rings, then kit_wait(). By default that is as soon as nothing was found.
- * Command line: "spin" looks for some 40 us longer after work, "poll" for ever; "nospin" undoes
- * kit_prefer_spin(). Where there is no doorbell to sleep by it is always "poll".
+ * look again. False: nothing came for some 40 us, or waiting that long does not pay: arm the rings,
+ * then kit_wait(). Command line: "nospin" never waits so, "poll" always does. Where there is no
+ * doorbell to sleep by it is always "poll".
  */
 bool kit_look_again(bool found);
-/* For guests that wait for nobody but a device: "spin" is the default. Before the first look. */
-void kit_prefer_spin(void);
 
 /* ---- vectors.S: back into ring 0 for a moment ---- */
 struct ring0_frame {

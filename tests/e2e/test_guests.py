@@ -70,7 +70,7 @@ def test_vsock_guest_moves_bytes():
 
 def test_vsock_guest_of_every_size():
     for n, words in enumerate((['slots=8', 'payload=64', 'credit=4K'], ['slots=128', 'credit=4M'],
-                               ['payload=4K', 'spin'], ['noeventidx', 'poll'])):
+                               ['payload=4K', 'nospin'], ['noeventidx', 'poll'])):
         start('vsock', *words, id=f'v{n}')
         use_vsock_ports(f'v{n}', 70001)
         kelvin('kill', f'v{n}')
