@@ -12,8 +12,8 @@ enum { OPT_COUNT = OPT_OWN };
 
 static const struct opt_spec opts[] = {
 	{"count", "N", "N clones, named ID-0 to ID-(N-1), with --detach", OPT_COUNT},
-	{"disk", "id=ID,KEYS", "changes a disk: path=F, and of\n" DISK_KEYS, OPT_DISK},
-	{"net", "id=ID,KEYS", "changes a network; " NET_KEYS, OPT_NET},
+	{"disk", "id=ID,KEYS", "changes a disk; KEYS: path=F and those of run", OPT_DISK},
+	{"net", "id=ID,KEYS", "changes a network; KEYS: those of run, all but\nmtu and queues", OPT_NET},
 	VM_OPTS,
 };
 
@@ -27,7 +27,7 @@ static const struct opt_parser page = {
 	.examples = "  kelvin restore /var/tmp/echo\n"
 		    "  kelvin restore --detach --wait-ready --id web2 /var/tmp/echo\n"
 		    "  kelvin restore --count 100 --wait-ready /var/tmp/echo\n"
-		    "  kelvin restore --count 4 --net id=net0,tap=vm%d,mac=random /var/tmp/web\n",
+		    "  kelvin restore --count 4 --net tap=vm%d,mac=random /var/tmp/web\n",
 	.opts = opts,
 	.opt_count = ARRAY_SIZE(opts),
 };

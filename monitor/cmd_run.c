@@ -9,6 +9,17 @@
 
 enum { OPT_MEMORY = OPT_OWN, OPT_CPUS, OPT_INITRD, OPT_CONSOLE, OPT_BOOT, OPT_MEMFD };
 
+#define DISK_KEYS                                                                                  \
+	"ro, sync=writeback|unsafe|direct, id=ID,\n"                                               \
+	"overlay=F (is written instead of the image),\n"                                           \
+	"ops=N and bytes=SIZE a second, burst=T (as much\n"                                        \
+	"of these as may be saved up: 100ms)"
+#define NET_KEYS                                                                                   \
+	"tap=NAME, fd=N (an open TAP), passt=SOCK or user\n"                                       \
+	"(starts passt); id=ID, mac=M|random, mtu=N,\n"                                            \
+	"queues=N, spoof, rx-bytes=SIZE, tx-bytes=SIZE,\n"                                         \
+	"rx-frames=N, tx-frames=N (a second), burst=T"
+
 static const struct opt_spec opts[] = {
 	{"memory", "SIZE", "guest RAM (default 128M)", OPT_MEMORY},
 	{"cpus", "N", "vCPUs, 1 to 32 (default 1)", OPT_CPUS},
@@ -16,8 +27,8 @@ static const struct opt_spec opts[] = {
 	{"console", NULL, "a serial console at port 0x3f8 on stdin and stdout", OPT_CONSOLE},
 	{"boot", "auto|pvh|linux64", "protocol (default auto: PVH if the kernel has a note)",
 		OPT_BOOT},
-	{"disk", "path=F,KEYS", "a disk, repeatable. " DISK_KEYS, OPT_DISK},
-	{"net", "KEYS", "a network, repeatable. " NET_KEYS, OPT_NET},
+	{"disk", "path=F,KEYS", "a disk, repeatable; KEYS:\n" DISK_KEYS, OPT_DISK},
+	{"net", "KEYS", "a network, repeatable; KEYS:\n" NET_KEYS, OPT_NET},
 	{"memfd", NULL, "guest RAM in a memfd, for other processes to map", OPT_MEMFD},
 	VM_OPTS,
 };
@@ -33,7 +44,7 @@ static const struct opt_parser page = {
 	.examples = "  kelvin run hello.elf -- status=3\n"
 		    "  kelvin run --detach --wait-ready --id web echo.elf\n"
 		    "  kelvin run --console --memory 256M --timeout 5s hello.elf\n"
-		    "  kelvin run --disk path=base.img,overlay=/var/tmp/o --net tap=tap0 net.elf\n",
+		    "  kelvin run --net tap=tap0,mtu=9000 --disk path=a.img,overlay=b net.elf\n",
 	.opts = opts,
 	.opt_count = ARRAY_SIZE(opts),
 };

@@ -33,17 +33,6 @@ enum { OPT_ID = 1, OPT_VSOCK, OPT_HINT, OPT_DETACH, OPT_WAIT_READY, OPT_TIMEOUT,
 /* Whether the API, which speaks JSON, can tell @text. */
 bool is_utf8(const char *text);
 
-/* The texts of --disk and --net for @verb's table: what they take. */
-#define DISK_KEYS                                                                                  \
-	"ro, sync=writeback|unsafe|direct, ops=N, bytes=SIZE\n"                                    \
-	"(a second), burst=T (what may be saved up, 100ms),\n"                                     \
-	"overlay=F (written instead of the image), id=ID"
-#define NET_KEYS                                                                                   \
-	"tap=NAME, fd=N (an open TAP), passt=SOCK or user\n"                                       \
-	"(starts passt); id=ID, mac=M|random, mtu=N,\n"                                            \
-	"queues=N, spoof, rx-bytes=SIZE, tx-bytes=SIZE,\n"                                         \
-	"rx-frames=N, tx-frames=N (a second), burst=T"
-
 /* Takes one common option into @l. Returns 0, or 2 after it printed what is wrong. */
 int vm_opt(const struct opt_parser *p, struct launch *l, int id, const char *arg);
 
