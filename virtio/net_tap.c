@@ -241,6 +241,14 @@ int net_tap_open(struct net_backend *ret, const char *name, unsigned queues, str
 	return 0;
 }
 
+/* TUNGETIFF does not tell: it uses the same bit for something else. */
+static bool has_no_pi(const char *name)
+{
+	int flags = flags_of(name);
+
+	return flags < 0 || flags & IFF_NO_PI;
+}
+
 int net_tap_from_fd(struct net_backend *ret, int fd, struct err *e)
 {
 	struct net_backend b = {.kind = NET_TAP, .fds_count = 1, .fds = {fd}};
@@ -253,7 +261,7 @@ int net_tap_from_fd(struct net_backend *ret, int fd, struct err *e)
 			: "descriptor %d: is no TAP", fd);
 	else if (!(req.ifr_flags & IFF_TAP))
 		r = err_set(e, -EINVAL, "descriptor %d: is a TUN, not a TAP", fd);
-	else if (!(req.ifr_flags & IFF_VNET_HDR) || !(req.ifr_flags & IFF_NO_PI))
+	else if (!(req.ifr_flags & IFF_VNET_HDR) || !has_no_pi(req.ifr_name))
 		r = err_set(e, -EINVAL,
 			"descriptor %d: TAP %s was opened without IFF_VNET_HDR and IFF_NO_PI", fd,
 			req.ifr_name);

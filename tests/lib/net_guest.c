@@ -72,7 +72,10 @@ static void make_device(struct ng *g, const struct enc *saved)
 	g->cfg.id = "net0";
 	g->cfg.pairs = g->pairs;
 	memcpy(g->cfg.mac, ng_mac, sizeof(ng_mac));
-	make_backend(g, &b);
+	if (g->backend)
+		b = *g->backend;
+	else
+		make_backend(g, &b);
 	if (net_create(&g->dev, &g->cfg, &b, g->ring, &g->ram.mem, irq, &e) ||
 		(saved && virtio_load(g->dev, saved->buf, saved->len, &e)))
 		fail_msg("%s", e.msg);
@@ -127,7 +130,7 @@ void ng_init(struct ng *g)
 
 static void close_host(struct ng *g)
 {
-	for (unsigned i = 0; i < g->pairs; i++)
+	for (unsigned i = 0; i < g->pairs && !g->backend; i++)
 		close(g->host[i]);
 }
 

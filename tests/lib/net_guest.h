@@ -35,6 +35,7 @@ struct ng {
 	struct net_config cfg; /* mac, id and pairs are filled in */
 	u64 offloads;        /* of the back end */
 	bool stream;         /* one stream socket, as passt's */
+	struct net_backend *backend; /* a real one; there are no host[] then */
 	/* To be set before ng_driver(). */
 	u64 features;        /* 0: NG_BASE */
 	u32 rx_len;          /* bytes of an RX buffer with header; 0: 2048 */
