@@ -9,13 +9,13 @@
  *   each flush= requests (16) that are done it flushes, with the writes of the next batch already
  *   in flight. When the flush is acknowledged it says "durable N\n": all sequences up to N are.
  *   It says so over vsock, if the command line has connect=PORT (connects to that port of the
- *   host) or "listen" (tells who is connected to port 1024); otherwise, or where there is no vsock,
+ *   host, again if need be) or "listen" (tells who is connected to port 1024); otherwise, or where there is no vsock,
  *   on the console. Goes on until it is killed or wrote count= sequences.
  * op=check durable=N: afterwards, that each sector whose number had a sequence up to N holds the last
  *   such one or a later one of its own, and each other one nothing but zeroes or such. What is in a
  *   sector before the log must be zeroes. Sequences found beyond N are no error: they were written
- *   but not yet acknowledged. "highest" is the largest found: log goes on with start=highest+1 (a
- *   multiple of bs / 512, plus 1).
+ *   but not yet acknowledged; "highest" is the largest. There may be holes before it, so a log goes
+ *   on with start=N+1 (at another bs=: one less or equal that is a multiple of bs / 512, plus 1).
  *
  * JSON on the console, besides guest, op, errors (of requests) and cycles:
  *	fill, verify: "sectors", "bad", and "first_bad" if there are any
@@ -157,8 +157,9 @@ int op_check(void)
 
 /* ---- log ---- */
 
-static struct vsock_conn *told[TOLD_MAX];
+static struct vsock_conn *told[TOLD_MAX], *host; /* host: the one that we made */
 static bool have_vsock;
+static u64 host_port;
 
 static void listener_event(struct vsock_conn *c)
 {
@@ -180,6 +181,8 @@ static void listener_closed(struct vsock_conn *c)
 {
 	if (c->user[0])
 		told[c->user[0] - 1] = NULL;
+	if (c == host)
+		host = NULL;
 }
 
 static const struct vsock_ops listener = {.event = listener_event, .closed = listener_closed};
@@ -192,6 +195,8 @@ static void tell(u64 sequence)
 	durable = sequence;
 	if (!have_vsock)
 		kit_print(line, len);
+	if (have_vsock && host_port && !host)
+		host = vsock_connect(VSOCK_CID_HOST, (u32)host_port, &listener);
 	/* Who reads too slowly misses some: the next says more. */
 	for (unsigned i = 0; i < TOLD_MAX; i++) {
 		if (told[i])
@@ -290,7 +295,6 @@ int op_log(void)
 {
 	u64 first = kit_option_number("start", 1), start = kit_cycles();
 	u64 count = kit_option_number("count", ENDLESS);
-	u64 port = kit_option_number("connect", 0);
 
 	if (!opt.flush)
 		opt.flush = 16;
@@ -298,9 +302,9 @@ int op_log(void)
 		kit_printf("blk: two batches do not fit into the range, or start= is no start\n");
 		return 2;
 	}
-	have_vsock = (port || kit_flag("listen")) && vsock_init() && vsock_listen(PORT, &listener);
-	if (have_vsock && port)
-		vsock_connect(VSOCK_CID_HOST, (u32)port, &listener);
+	host_port = kit_option_number("connect", 0);
+	have_vsock = (host_port || kit_flag("listen")) && vsock_init() &&
+		     vsock_listen(PORT, &listener);
 	write_log(first, count == ENDLESS ? ENDLESS : first + count);
 	kit_printf("{\"guest\":\"blk\",\"op\":\"log\",\"errors\":%lu,\"cycles\":%lu,\"durable\":%lu}\n",
 		errors, kit_cycles() - start, durable);

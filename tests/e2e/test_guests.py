@@ -162,9 +162,8 @@ def test_blk_guest_finds_a_lost_write():
     with open(disk, 'rb') as f:
         old_log = f.read()
 
-    highest = r['highest']
-    r, status = blk(disk, 'op=log', f'start={highest + 1}', f'count={RANGE // SECTOR}', 'flush=8')
-    assert status == 0 and r['durable'] > highest, r
+    r, status = blk(disk, 'op=log', f'start={durable + 1}', f'count={RANGE // SECTOR}', 'flush=8')
+    assert status == 0 and r['durable'] > durable, r
     durable = r['durable']
     assert blk(disk, 'op=check', f'durable={durable}')[1] == 0
     # One write that never came about, and one sector of rubbish.
