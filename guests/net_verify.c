@@ -20,7 +20,8 @@
 #define MAGIC      0x514553504455564bull
 #define WORDS_MIN  4
 #define WINDOW_MAX 1024
-#define ASK_CYCLES 500000000 /* between ARP requests */
+#define ASK_CYCLES 500000000 /* between ARP requests ... */
+#define ASK_MOST   64        /* ... and then there is nobody */
 #define TURN_NS    5000000   /* how long to sleep at most: timeouts are looked for */
 
 enum { IDLE, AWAY, BACK, LOST };
@@ -118,10 +119,16 @@ static void look_for_lost(u64 now)
 
 static bool ask(u64 now)
 {
+	static unsigned asked;
 	struct net_slot *s;
 
 	if (asked_at && now - asked_at < ASK_CYCLES)
 		return false;
+	if (asked++ == ASK_MOST) {
+		kit_printf("net: nobody answers for peer=\n");
+		seen.errors++;
+		finished = true;
+	}
 	s = net_slot(&card, 0);
 	if (s)
 		send_frame(0, s, inet_arp_request(s->data, card.mac, opt.ip, opt.peer));

@@ -9,8 +9,10 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 
-from vm import TMP, Skip, connect, guest, kelvin, read_line, start
+from vm import (TMP, Skip, ask_once, connect, fields, fresh_dir, guest, kelvin, ok, read_line,
+                start)
 
 QEMU = 'qemu-system-x86_64'
 SECTOR = 512
@@ -184,6 +186,30 @@ def test_blk_guest_soaks():
         change(disk, 100, lambda old: old[:-1] + b'x')
     r, status = q.result()
     assert status == 1 and r['bad'] > 0, r
+
+
+def test_disk_soak_over_pauses_and_snapshots():
+    """Deep random I/O against a model, on kelvin's disk; the disk goes with the guest."""
+    disk = os.path.join(TMP, 'soaked')
+    with open(disk, 'wb') as f:
+        f.truncate(8 << 20)
+    start('blk', 'op=soak', 'qd=16', id='s0', opts=['--disk', f'path={disk}'])
+    for _ in range(10):
+        time.sleep(0.05)
+        ok('pause', 's0')
+        ok('resume', 's0')
+    for i in range(5):
+        time.sleep(0.1)
+        d = fresh_dir('soak-snapshot')
+        ok('snapshot', f's{i}', d, '--stop')
+        ok('restore', '--detach', '--wait-ready', '--id', f's{i + 1}', d)
+    before = 0
+    for _ in range(2):
+        r = fields(ask_once('s5', 'stats'))
+        assert r['bad'] == r['errors'] == '0' and r['generation'] == '5', r
+        assert int(r['ops']) > before, r
+        before = int(r['ops'])
+        time.sleep(0.2)
 
 
 def test_blk_guest_counts_errors():
