@@ -9,6 +9,10 @@
 
 #include "monitor/base/clock.h"
 
+/* Not there on the real disk. */
+#pragma weak fake_disk_step
+#pragma weak fake_disk_new
+
 /* Guest memory: rings, headers and status bytes, then data. */
 #define RAM_LEN      (32ull << 20)
 #define RINGS_GPA    0x10000ull
@@ -46,7 +50,7 @@ static void make_ring(struct bg *g)
 		fail_msg("%s", e.msg);
 }
 
-static void make_device(struct bg *g, struct disk *disk)
+void bg_attach(struct bg *g, struct disk *disk)
 {
 	struct blk_config cfg = {.id = "disk-0", .queues = g->queues, .limit = g->limit};
 	struct virtio_irq irq = {raise_irq, g, 5};
@@ -60,12 +64,17 @@ static void make_device(struct bg *g, struct disk *disk)
 	ring_read(g->ring, &g->kick_op, g->dev->kick_fd, &g->kick_count, 8);
 }
 
-void bg_make_on(struct bg *g, unsigned queues, struct disk *disk)
+void bg_prepare(struct bg *g, unsigned queues)
 {
 	guest_ram_init(&g->ram, RAM_LEN, 0);
 	g->queues = queues;
 	make_ring(g);
-	make_device(g, disk);
+}
+
+void bg_make_on(struct bg *g, unsigned queues, struct disk *disk)
+{
+	bg_prepare(g, queues);
+	bg_attach(g, disk);
 }
 
 void bg_make(struct bg *g, unsigned queues)
@@ -113,7 +122,7 @@ int bg_restore(struct bg *g, const struct enc *saved, struct disk *disk, struct 
 	g->dev->ops->destroy(g->dev);
 	ring_destroy(&g->ring);
 	make_ring(g);
-	make_device(g, disk);
+	bg_attach(g, disk);
 	return virtio_load(g->dev, saved->buf, saved->len, e);
 }
 
@@ -122,7 +131,7 @@ unsigned bg_turn(struct bg *g)
 	int n = ring_poll_once(g->ring);
 
 	assert_true(n >= 0);
-	return (unsigned)n + fake_disk_step(g->disk);
+	return (unsigned)n + (fake_disk_step ? fake_disk_step(g->disk) : 0);
 }
 
 void bg_settle(struct bg *g)

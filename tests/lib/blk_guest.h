@@ -6,7 +6,8 @@
  * wrong in a correct program is asserted here, with the caller's test failing.
  *
  * Each head of a queue has a place of its own in guest memory for header, data and status, so
- * requests may be under way side by side.
+ * requests may be under way side by side. A test of the real disk does not link fake_disk.c and
+ * begins with bg_prepare().
  */
 #ifndef KELVIN_TESTS_BLK_GUEST_H
 #define KELVIN_TESTS_BLK_GUEST_H
@@ -49,6 +50,9 @@ struct bg {
 void bg_make(struct bg *g, unsigned queues);
 /* The same with this disk. */
 void bg_make_on(struct bg *g, unsigned queues, struct disk *disk);
+/* The same in two steps: memory and ring, then the device. */
+void bg_prepare(struct bg *g, unsigned queues);
+void bg_attach(struct bg *g, struct disk *disk);
 /* The driver: all queues, g->features, DRIVER_OK. */
 void bg_driver(struct bg *g);
 /* bg_make() and bg_driver() with one queue and all that is offered. */
