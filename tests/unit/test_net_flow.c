@@ -8,6 +8,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "monitor/base/clock.h"
+
 #ifdef __SANITIZE_THREAD__
 /* Guest memory may be written while it is copied; and what the kernel reads nobody instruments. */
 const char *__tsan_default_suppressions(void);
@@ -348,7 +350,7 @@ static void test_limit_bytes_to_guest(void **state)
 	ng_expect_frame(&g, 60000, 9);
 	/* Lifting the limit ends the wait. */
 	limit_init(&g.n->rx_limit, &(struct limit_config){.ops = {1, 3600000000000ull, 0}},
-		0);
+		monotonic_ns());
 	g.n->rx_limit.ops.tokens = 0;
 	ng_host_frame(&g, 500, 1);
 	ng_run_ms(&g, 20);
