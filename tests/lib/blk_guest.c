@@ -14,7 +14,6 @@
 #pragma weak fake_disk_new
 
 /* Guest memory: rings, headers and status bytes, then data. */
-#define RAM_LEN      (32ull << 20)
 #define RINGS_GPA    0x10000ull
 #define RING_ROOM    0x4000u
 #define HDR_GPA      0x80000ull
@@ -66,7 +65,7 @@ void bg_attach(struct bg *g, struct disk *disk)
 
 void bg_prepare(struct bg *g, unsigned queues)
 {
-	guest_ram_init(&g->ram, RAM_LEN, 0);
+	guest_ram_init(&g->ram, BG_RAM_LEN, 0);
 	g->queues = queues;
 	make_ring(g);
 }

@@ -23,7 +23,8 @@
 #include "tests/lib/vq_builder.h"
 #include "virtio/blk.h"
 
-#define BG_QUEUES   4u
+#define BG_RAM_LEN  (64ull << 20)
+#define BG_QUEUES   8u
 #define BG_SIZE     64u      /* entries of a queue */
 #define BG_SECTORS  2048u    /* of the disk: 1 MiB */
 #define BG_DATA_MAX 0x10000u /* bytes of data of one request */

@@ -667,7 +667,7 @@ static void test_q09_bad_address(void **state)
 	static const struct {
 		u64 gpa;
 		u32 len;
-	} c[] = {{1ull << 40, 512}, {UINT64_MAX - 10, 512}, {(32ull << 20) - 100, 512},
+	} c[] = {{1ull << 40, 512}, {UINT64_MAX - 10, 512}, {BG_RAM_LEN - 100, 512},
 		{MEM_GAP_GPA, 512}, {0, UINT32_MAX}};
 	struct bg *g = *state;
 
@@ -686,13 +686,13 @@ static void test_q10_q14_odd_places(void **state)
 {
 	struct bg *g = *state;
 	struct bg_place p = bg_header(g, 0, IN, 0);
-	struct vqb_buf buf[] = {VQB_R(p.hdr_gpa, 16), VQB_W((32ull << 20) - 512, 512),
+	struct vqb_buf buf[] = {VQB_R(p.hdr_gpa, 16), VQB_W(BG_RAM_LEN - 512, 512),
 		VQB_W(p.status_gpa, 1)};
 	u16 head;
 
 	fake_disk_put(g->disk, 0, pattern, 512);
 	bg_expect(g, 0, bg_chain(g, 0, buf, 3), OK, 513);
-	assert_memory_equal(guest_at(&g->ram, (32ull << 20) - 512, 512), pattern, 512);
+	assert_memory_equal(guest_at(&g->ram, BG_RAM_LEN - 512, 512), pattern, 512);
 	/* The descriptor table of the queue is overwritten while the request is under way. */
 	bg_header(g, 0, IN, 1);
 	buf[1].gpa = g->q[0].desc_gpa;

@@ -127,7 +127,7 @@ static void test_queues_in_any_order(void **state)
 }
 
 /* A queue of several that was never set up does not disturb. */
-static void test_one_queue_of_four(void **state)
+static void test_one_queue_of_many(void **state)
 {
 	struct bg *g = *state;
 	u8 buf[512];
@@ -142,6 +142,32 @@ static void test_one_queue_of_four(void **state)
 	drv_kick(g->dev, 3);
 	bg_settle(g);
 	assert_int_equal(drv_read(g->dev, VIRTIO_MMIO_STATUS), 15);
+}
+
+/* Q29: more than a turn takes. The rest has its turn without a kick. */
+static void test_q29_more_than_a_turn(void **state)
+{
+	const struct limit_config huge = {.ops = {UINT64_MAX, 1, 0}};
+	struct bg *g = *state;
+	struct blk_stats s;
+
+	blk_set_limit(g->dev, &huge);
+	for (unsigned q = 0; q < BG_QUEUES; q++) {
+		/* Only a status: answered at once. And the same head over and over. */
+		u16 head = vqb_chain(&g->q[q], &VQB_W(bg_place(g, q).status_gpa, 1), 1);
+
+		for (unsigned i = 0; i < BG_SIZE; i++)
+			vqb_offer(&g->q[q], head);
+		vqb_publish(&g->q[q]);
+	}
+	virtio_process(g->dev);
+	bg_stats(g, &s);
+	assert_int_equal(s.rejected, VQ_SIZE_MAX);
+	for (unsigned q = 0; q < BG_QUEUES; q++)
+		assert_int_equal(vqb_used_idx(&g->q[q]), VQ_SIZE_MAX / BG_QUEUES);
+	bg_settle(g);
+	bg_stats(g, &s);
+	assert_int_equal(s.rejected, BG_QUEUES * BG_SIZE);
 }
 
 /* One interrupt for all that a turn has done. */
@@ -407,7 +433,7 @@ static void test_b15_reset_between_ranges(void **state)
 }
 
 #define WATCHED_GPA 0x10000u
-#define WATCHED_LEN ((32u << 20) - WATCHED_GPA)
+#define WATCHED_LEN (BG_RAM_LEN - WATCHED_GPA)
 
 static void some_requests(struct vcpu *v)
 {
@@ -619,7 +645,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TM(test_queues_in_any_order),
-		TM(test_one_queue_of_four),
+		TM(test_one_queue_of_many),
+		TM(test_q29_more_than_a_turn),
 		T(test_one_interrupt_a_turn),
 		T(test_flush_keeps_its_promise),
 		T(test_freeze_and_thaw),

@@ -224,6 +224,22 @@ static void test_b16_reset(void **state)
 	assert_int_equal(g->disk->log_count, 4);
 }
 
+/* What needs no tokens does not wait in a new life for what waited in the old one. */
+static void test_b16_reset_forgets(void **state)
+{
+	const struct limit_config never = {.ops = {.size = 1, .refill_ns = UINT64_MAX}};
+	struct bg *g = *state;
+	u8 buf[20];
+
+	blk_set_limit(g->dev, &never);
+	bg_add(g, 0, IN, 0, NULL, 512);
+	bg_add(g, 0, IN, 0, NULL, 512);
+	bg_settle(g);
+	assert_true(blk(g)->waiting);
+	bg_driver(g);
+	assert_int_equal(bg_do(g, VIRTIO_BLK_T_GET_ID, 0, buf, 20), OK);
+}
+
 static void test_b16_freeze(void **state)
 {
 	const struct limit_config one = {.ops = {.size = 1, .refill_ns = 5 * MS}};
@@ -599,6 +615,7 @@ int main(void)
 		T(test_b16_change),
 		T(test_b16_fair),
 		T(test_b16_reset),
+		T(test_b16_reset_forgets),
 		T(test_b16_freeze),
 		T(test_resize),
 		T(test_shrink_between_ranges),
