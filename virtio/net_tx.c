@@ -16,10 +16,10 @@
  * EAGAIN before one that was taken after all is lost: networks may lose frames but should not
  * reorder them.
  *
- * Every head is pushed exactly once, with its batch or, if its frame is dropped, at once. Frames
- * are dropped, and counted, for what a driver may not do: a header that is too short, asks for what
- * was not negotiated, or points outside the frame; a frame too short or too long; an address that
- * is not the device's own.
+ * Every head is pushed exactly once, with its batch or, if its frame is dropped, when no batch is
+ * under way before it. Frames are dropped, and counted, for what a driver may not do: a header that
+ * is too short, asks for what was not negotiated, or points outside the frame; a frame too short or
+ * too long; an address that is not the device's own.
  */
 #include <endian.h>
 #include <errno.h>
@@ -118,31 +118,25 @@ static bool check_header(const struct net *n, struct virtio_net_hdr_v1 *h, u32 l
 	return (n->features & needs) == needs;
 }
 
-/* Copies the headers of the frame in n->chain to @s; false where it is not to be sent. */
-static bool take_headers(struct net *n, struct tx_slot *s)
+/* Copies the headers of the frame in n->chain to @s. Not to be sent? Then where to count it. */
+static u64 *take_headers(struct net *n, struct tx_slot *s)
 {
 	const struct vq_chain *c = &n->chain;
 	struct virtio_net_hdr_v1 h = {0};
 	u8 raw[NET_HDR + NET_ETH], *eth = raw + n->hdr_len;
 
-	if (c->out_len < n->hdr_len + NET_ETH || c->out_len - n->hdr_len > NET_FRAME_MAX) {
-		n->stats.tx_malformed++;
-		return false;
-	}
+	if (c->out_len < n->hdr_len + NET_ETH || c->out_len - n->hdr_len > NET_FRAME_MAX)
+		return &n->stats.tx_malformed;
 	s->len = c->out_len - n->hdr_len;
 	iov_to_host(c->iov, c->out_count, 0, raw, n->hdr_len + NET_ETH);
 	memcpy(&h, raw, n->hdr_len);
-	if (!check_header(n, &h, s->len)) {
-		n->stats.tx_malformed++;
-		return false;
-	}
-	if (!n->allow_spoof && memcmp(eth + MAC_AT, n->mac, sizeof(n->mac)) != 0) {
-		n->stats.tx_spoofed++;
-		return false;
-	}
+	if (!check_header(n, &h, s->len))
+		return &n->stats.tx_malformed;
+	if (!n->allow_spoof && memcmp(eth + MAC_AT, n->mac, sizeof(n->mac)) != 0)
+		return &n->stats.tx_spoofed;
 	memcpy(s->front, &h, sizeof(h));
 	memcpy(s->front + sizeof(h), eth, NET_ETH);
-	return true;
+	return n->link_up ? NULL : &n->stats.tx_dropped;
 }
 
 static bool pay(struct net *n, u32 len)
@@ -158,19 +152,28 @@ static bool pay(struct net *n, u32 len)
 	return false;
 }
 
+/*
+ * A frame that is not to be sent, or a chain that is none. Behind a batch it waits for that to end:
+ * if some of the batch must go back to the queue, nothing may have left the queue behind it.
+ */
+static enum verdict drop_frame(const struct net_tx *tx, u64 *count)
+{
+	if (tx->slots)
+		return TX_LATER;
+	(*count)++;
+	return TX_DONE;
+}
+
 /* The frame in n->chain. */
 static enum verdict frame(struct net_tx *tx)
 {
 	struct net *n = tx->n;
 	const struct vq_chain *c = &n->chain;
 	struct tx_slot *s = &tx->slot[tx->slots];
+	u64 *drop = take_headers(n, s);
 
-	if (!take_headers(n, s))
-		return TX_DONE;
-	if (!n->link_up) {
-		n->stats.tx_dropped++;
-		return TX_DONE;
-	}
+	if (drop)
+		return drop_frame(tx, drop);
 	if (!pay(n, s->len))
 		return TX_LATER;
 	s->head = c->head;
@@ -188,23 +191,16 @@ static bool next(struct net_tx *tx)
 {
 	struct net *n = tx->n;
 	struct vq *q = queue_of(tx);
+	enum verdict v = TX_DONE;
 
 	if (tx->slots == tx->burst || tx->iov_count + 1 + VQ_SIZE_MAX > NET_IOV)
 		return false;
 	switch (vq_pop(q, &n->chain)) {
 	case VQ_OK:
-		switch (frame(tx)) {
-		case TX_SEND:
-			return true;
-		case TX_DONE:
-			break;
-		case TX_LATER:
-			vq_unpop(q, n->chain.head);
-			return false;
-		}
+		v = frame(tx);
 		break;
 	case VQ_REJECT:
-		n->stats.tx_malformed++;
+		v = drop_frame(tx, &n->stats.tx_malformed);
 		break;
 	case VQ_BAD:
 		virtio_fail(&n->dev);
@@ -213,8 +209,14 @@ static bool next(struct net_tx *tx)
 		/* While a batch is on its way the queue is looked at again anyway. */
 		return !tx->slots && virtio_want_kick(&n->dev, q);
 	}
-	vq_push(q, n->chain.head, 0);
-	virtio_used_soon(&n->dev, q);
+	if (v == TX_LATER) {
+		vq_unpop(q, n->chain.head);
+		return false;
+	}
+	if (v == TX_DONE) {
+		vq_push(q, n->chain.head, 0);
+		virtio_used_soon(&n->dev, q);
+	}
 	return true;
 }
 

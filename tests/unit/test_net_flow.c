@@ -246,6 +246,34 @@ static void test_host_takes_no_more(void **state)
 }
 
 /* The driver goes away while the host takes nothing. */
+/* Frames that are dropped between others come back once, and those in their turn. */
+static void test_n03_dropped_between_blocked(void **state)
+{
+	const struct virtio_net_hdr_v1 bad = {.gso_type = 0x7f};
+	struct ng g = {0};
+	u32 sent = 0;
+
+	ng_init(&g);
+	while (!g.n->tx[0]->poll_op.busy) {
+		for (unsigned i = 0; i < 8; i++, sent++) {
+			ng_frame_out(out, 60000, sent);
+			ng_send(&g, 0, sent % 2 ? &bad : NULL, out, 60000);
+		}
+		ng_turn(&g);
+	}
+	for (u32 i = 0; i < sent; i += 2) {
+		NG_UNTIL(&g, ng_host_recv(&g, 0, NULL, in) == 60000);
+		ng_frame_out(out, 60000, i);
+		assert_memory_equal(in, out, 60000);
+	}
+	ng_settle(&g);
+	ng_sent(&g, 0);
+	assert_int_equal(g.tx[0].free_count, g.tx[0].size);
+	assert_int_equal(g.n->stats.tx_frames, sent / 2);
+	assert_int_equal(g.n->stats.tx_malformed, sent / 2);
+	ng_finish(&g);
+}
+
 static void test_reset_while_blocked(void **state)
 {
 	struct ng g = {0};
@@ -541,6 +569,7 @@ int main(void)
 		cmocka_unit_test(test_n09_frames_before_driver),
 		cmocka_unit_test(test_n09_half_a_frame),
 		cmocka_unit_test(test_host_takes_no_more),
+		cmocka_unit_test(test_n03_dropped_between_blocked),
 		cmocka_unit_test(test_reset_while_blocked),
 		cmocka_unit_test(test_snapshot_while_blocked),
 		cmocka_unit_test(test_limit_ops_to_host),
