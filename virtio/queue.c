@@ -215,6 +215,7 @@ enum vq_result vq_pop(struct vq *q, struct vq_chain *ret)
 	flip_in_flight(q, head);
 	q->in_flight_count++;
 	q->next_avail++;
+	q->armed = false; /* with EVENT_IDX, for the chain that we have now */
 	return r;
 }
 

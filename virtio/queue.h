@@ -44,7 +44,7 @@ struct vq {
 	u64 in_flight[VQ_SIZE_MAX / 64]; /* heads popped and not pushed */
 	u16 in_flight_count;
 	bool want;  /* the device stopped looking, and is to look again when there is more */
-	bool armed; /* the driver was asked to kick, since vq_kicks_off() */
+	bool armed; /* the driver was asked to kick, since vq_kicks_off() and the last vq_pop() */
 };
 
 struct vq_chain {

@@ -222,6 +222,17 @@ static u32 hdr_len(const struct ng *g)
 	return g->features & (VIRTIO_MASK_VERSION_1 | NET_F(MRG_RXBUF)) ? 12 : 10;
 }
 
+/* As a driver does it that looks at what suppresses kicks, after it added @n chains. */
+static void kick_if_wanted(struct ng *g, u32 queue, const struct vqb *b, unsigned n)
+{
+	u16 last = (u16)(b->avail_idx - 1);
+	bool wanted = g->features & VIRTIO_MASK_EVENT_IDX
+		? (u16)(last - vqb_avail_event(b)) < n : !vqb_used_flags(b);
+
+	if (wanted)
+		drv_kick(g->dev, queue);
+}
+
 void ng_send(struct ng *g, unsigned pair, const struct virtio_net_hdr_v1 *h, const void *data,
 	u32 len)
 {
@@ -237,8 +248,7 @@ void ng_send(struct ng *g, unsigned pair, const struct virtio_net_hdr_v1 *h, con
 	if (len)
 		guest_write(&g->ram, gpa + skip, data, len);
 	vqb_add(b, (struct vqb_buf[]){VQB_R(gpa, skip + len)}, 1);
-	if (!vqb_used_flags(b))
-		drv_kick(g->dev, 2 * pair + 1);
+	kick_if_wanted(g, 2 * pair + 1, b, 1);
 }
 
 unsigned ng_sent(struct ng *g, unsigned pair)
@@ -269,10 +279,9 @@ static void add_rx_buf(struct ng *g, unsigned pair)
 
 void ng_add_rx(struct ng *g, unsigned pair, unsigned n)
 {
-	while (n--)
+	for (unsigned i = 0; i < n; i++)
 		add_rx_buf(g, pair);
-	if (!vqb_used_flags(&g->rx[pair]))
-		drv_kick(g->dev, 2 * pair);
+	kick_if_wanted(g, 2 * pair, &g->rx[pair], n);
 }
 
 u32 ng_recv(struct ng *g, unsigned pair, struct virtio_net_hdr_v1 *h, void *data)
@@ -299,8 +308,8 @@ u32 ng_recv(struct ng *g, unsigned pair, struct virtio_net_hdr_v1 *h, void *data
 		if (!g->no_refill)
 			add_rx_buf(g, pair);
 	}
-	if (!g->no_refill && !vqb_used_flags(&g->rx[pair]))
-		drv_kick(g->dev, 2 * pair);
+	if (!g->no_refill)
+		kick_if_wanted(g, 2 * pair, &g->rx[pair], count);
 	if (h)
 		*h = hdr;
 	return total;

@@ -179,9 +179,10 @@ static void test_n09_frames_before_driver(void **state)
 }
 
 /* A frame that needs more buffers than there are waits, with those behind it. */
-static void test_n09_half_a_frame(void **state)
+static void half_a_frame(u64 more_features)
 {
-	struct ng g = {.features = NG_GSO, .offloads = NET_OFFLOADS, .no_refill = true};
+	struct ng g = {.features = NG_GSO | more_features, .offloads = NET_OFFLOADS,
+		.no_refill = true};
 
 	ng_make(&g, NULL);
 	ng_driver(&g, 3);
@@ -199,6 +200,17 @@ static void test_n09_half_a_frame(void **state)
 	ng_expect_frame(&g, 300, 2);
 	assert_int_equal(g.n->stats.rx_dropped, 0);
 	ng_finish(&g);
+}
+
+static void test_n09_half_a_frame(void **state)
+{
+	half_a_frame(0);
+}
+
+/* Here a kick is asked for anew after each buffer that was too little. */
+static void test_n09_half_a_frame_event_idx(void **state)
+{
+	half_a_frame(VIRTIO_MASK_EVENT_IDX);
 }
 
 /* The host takes no more. How many frames went, with others still in the queue. */
@@ -568,6 +580,7 @@ int main(void)
 		cmocka_unit_test(test_n09_kick_then_frames),
 		cmocka_unit_test(test_n09_frames_before_driver),
 		cmocka_unit_test(test_n09_half_a_frame),
+		cmocka_unit_test(test_n09_half_a_frame_event_idx),
 		cmocka_unit_test(test_host_takes_no_more),
 		cmocka_unit_test(test_n03_dropped_between_blocked),
 		cmocka_unit_test(test_reset_while_blocked),
