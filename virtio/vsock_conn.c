@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vsock_conn.c - a connection: its life, its place in the table, its credit, its CONNECT line.
+ * vsock_conn.c - a connection: its life, its place in the table, its credit.
  *
  * Life. Made by a host client (LINE, then REQUEST, PARKED and REQUEST again as long as the guest
  * has no listener, then OPEN) or by the guest (CONNECTING, then OPEN). Every end goes through
@@ -11,7 +11,6 @@
  *
  * Credit is counted in bytes modulo 2^32 on both sides, and so is all arithmetic with it.
  */
-#include <ctype.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -20,8 +19,6 @@
 #include "monitor/base/cleanup.h"
 #include "monitor/base/clock.h"
 #include "virtio/vsock_int.h"
-
-static void line_recv(struct vsock_conn *c);
 
 static struct conn_bucket *bucket_of(struct vsock *v, u32 peer_port, u32 local_port)
 {
@@ -53,18 +50,34 @@ static void widen(int fd)
 		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &half, sizeof(half));
 }
 
+/* Only guests that left wait for this one: it makes room, for whoever tries again. */
+static void drop_flushing(struct vsock *v)
+{
+	struct vsock_conn *c;
+
+	TAILQ_FOREACH (c, &v->conns, all) {
+		if (c->state == CONN_FLUSH) {
+			conn_kill(c, false);
+			return;
+		}
+	}
+}
+
 struct vsock_conn *conn_new(struct vsock *v, int fd, enum conn_state state)
 {
 	struct vsock_conn *c = NULL;
 
 	if (v->count < VSOCK_CONNS_MAX)
 		c = calloc(1, sizeof(*c));
+	else
+		drop_flushing(v);
 	if (!c) {
 		v->stats.conns_refused++;
 		return NULL;
 	}
 	c->v = v;
 	c->fd = fd;
+	c->end_fd = c->end_for_client = -1;
 	c->state = state;
 	c->burst = 1;
 	c->backoff_ns = VSOCK_BACKOFF_NS;
@@ -133,6 +146,8 @@ void conn_kill(struct vsock_conn *c, bool rst)
 
 	if (c->state == CONN_DEAD)
 		return;
+	if (c->state == CONN_FLUSH) /* it knows, or its RST is on the way */
+		rst = c->pend & PEND_RST;
 	c->state = CONN_DEAD;
 	c->due_ns = 0;
 	conn_forget_rst(c);
@@ -146,8 +161,23 @@ void conn_kill(struct vsock_conn *c, bool rst)
 	ring_cancel(v->ring, &c->tx_op);
 }
 
+void conn_flush(struct vsock_conn *c, bool rst)
+{
+	c->state = CONN_FLUSH;
+	c->due_ns = 0;
+	conn_forget_rst(c);
+	if (rst) {
+		conn_set_ports(c, c->peer_port, c->local_port);
+		conn_pend(c, PEND_RST);
+	}
+	host_step(c);
+}
+
+/* The end is told before the stream ends. */
 static void release(struct vsock_conn *c)
 {
+	fd_close(&c->end_for_client);
+	fd_close(&c->end_fd);
 	fd_close(&c->fd);
 	free(c->buf);
 	c->buf = NULL;
@@ -176,6 +206,7 @@ static void free_list(struct conn_list *l)
 
 	for (c = TAILQ_FIRST(l); c; c = next) {
 		next = TAILQ_NEXT(c, all);
+		host_last_words(c);
 		release(c);
 		free(c);
 	}
@@ -207,6 +238,13 @@ void conn_retry(struct vsock_conn *c)
 		c->backoff_ns = VSOCK_BACKOFF_MAX_NS;
 }
 
+/* The guest ended its stream in good order, and some of it is still here. */
+static bool conn_owes_host(const struct vsock_conn *c)
+{
+	return c->guest_shut & VIRTIO_VSOCK_SHUTDOWN_SEND && !c->host_deaf &&
+		(c->buf_len || c->end_fd >= 0);
+}
+
 void conn_timeout(struct vsock_conn *c)
 {
 	bool late = monotonic_ns() >= c->give_up_ns;
@@ -232,145 +270,15 @@ void conn_timeout(struct vsock_conn *c)
 			host_connect(c);
 		break;
 	case CONN_OPEN: /* a shutdown that nobody answers */
-		conn_kill(c, true);
+		if (conn_owes_host(c))
+			conn_flush(c, true);
+		else
+			conn_kill(c, true);
 		break;
+	case CONN_FLUSH:
 	case CONN_DEAD:
 		break;
 	}
-}
-
-/* The CONNECT line. It is looked at with MSG_PEEK first, because what follows it is payload. */
-
-static void line_polled(struct ring_op *op, int res)
-{
-	struct vsock_conn *c = container_of(op, struct vsock_conn, rx_op);
-	struct vsock *v = c->v;
-
-	vsock_lock(v);
-	if (c->state == CONN_LINE) {
-		if (res < 0)
-			conn_kill(c, false);
-		else
-			line_recv(c);
-	}
-	vsock_unlock(v);
-}
-
-static void line_poll(struct vsock_conn *c)
-{
-	c->rx_op.done = line_polled;
-	ring_poll(c->v->ring, &c->rx_op, c->fd, POLLIN);
-}
-
-/* "CONNECT <port>", the word in any case, any white space around. */
-static bool parse_line(const char *p, u32 *ret_port)
-{
-	u64 port = 0;
-
-	while (isspace((unsigned char)*p))
-		p++;
-	if (strncasecmp(p, "CONNECT", 7) != 0 || !isspace((unsigned char)p[7]))
-		return false;
-	p += 8;
-	while (isspace((unsigned char)*p))
-		p++;
-	if (!isdigit((unsigned char)*p))
-		return false;
-	while (isdigit((unsigned char)*p)) {
-		port = port * 10 + (u64)(*p++ - '0');
-		if (port > UINT32_MAX)
-			return false;
-	}
-	while (isspace((unsigned char)*p))
-		p++;
-	*ret_port = (u32)port;
-	return *p == '\0';
-}
-
-/* Numbers are handed out in turn, so that one just freed is not met again for long. */
-static u32 new_local_port(struct vsock *v, u32 peer_port)
-{
-	u32 port;
-
-	do {
-		port = v->next_port++;
-		if (v->next_port == 2 * VSOCK_PORT_FIRST)
-			v->next_port = VSOCK_PORT_FIRST;
-	} while (conn_find(v, peer_port, port));
-	return port;
-}
-
-static void line_complete(struct vsock_conn *c)
-{
-	u32 port;
-
-	c->line[c->line_len] = '\0';
-	/* A NUL inside would hide what is behind it. */
-	if (strlen(c->line) != c->line_len || !parse_line(c->line, &port)) {
-		conn_kill(c, false);
-		return;
-	}
-	conn_set_ports(c, port, new_local_port(c->v, port));
-	conn_poll_in(c); /* for what follows the line, and to see the client leave */
-	c->give_up_ns = monotonic_ns() + c->v->wait_ms * 1000000ull;
-	conn_request(c);
-}
-
-static void line_taken(struct ring_op *op, int res)
-{
-	struct vsock_conn *c = container_of(op, struct vsock_conn, rx_op);
-	struct vsock *v = c->v;
-
-	vsock_lock(v);
-	if (c->state == CONN_LINE) {
-		c->line_len = (u8)(c->line_len + c->line_take);
-		if (res != c->line_take)
-			conn_kill(c, false);
-		else if (c->line[c->line_len - 1] == '\n')
-			line_complete(c);
-		else if (c->line_len == VSOCK_LINE_MAX)
-			conn_kill(c, false);
-		else
-			line_poll(c);
-	}
-	vsock_unlock(v);
-}
-
-static void line_peeked(struct ring_op *op, int res)
-{
-	struct vsock_conn *c = container_of(op, struct vsock_conn, rx_op);
-	struct vsock *v = c->v;
-	char *at = c->line + c->line_len, *end;
-
-	vsock_lock(v);
-	if (c->state != CONN_LINE) {
-		vsock_unlock(v);
-		return;
-	}
-	if (res > 0) {
-		end = memchr(at, '\n', (size_t)res);
-		c->line_take = (u8)(end ? end + 1 - at : res);
-		c->rx_op.done = line_taken;
-		ring_recv(v->ring, &c->rx_op, c->fd, at, c->line_take, MSG_DONTWAIT);
-	} else if (res == -EAGAIN) {
-		line_poll(c);
-	} else {
-		conn_kill(c, false);
-	}
-	vsock_unlock(v);
-}
-
-static void line_recv(struct vsock_conn *c)
-{
-	c->rx_op.done = line_peeked;
-	ring_recv(c->v->ring, &c->rx_op, c->fd, c->line + c->line_len,
-		VSOCK_LINE_MAX - c->line_len, MSG_PEEK | MSG_DONTWAIT);
-}
-
-void conn_accepted(struct vsock_conn *c)
-{
-	conn_due(c, VSOCK_LINGER_NS);
-	line_recv(c);
 }
 
 /* Asking the guest. */
@@ -403,6 +311,16 @@ void conn_refused(struct vsock_conn *c)
 	conn_retry(c);
 }
 
+void conn_gone(struct vsock_conn *c)
+{
+	if (c->state == CONN_FLUSH)
+		conn_forget_rst(c);
+	else if (c->state == CONN_OPEN && conn_owes_host(c))
+		conn_flush(c, false);
+	else
+		conn_kill(c, false);
+}
+
 void conn_after_reset(struct vsock_conn *c)
 {
 	switch (c->state) {
@@ -415,7 +333,7 @@ void conn_after_reset(struct vsock_conn *c)
 		conn_request(c);
 		break;
 	default:
-		conn_kill(c, false);
+		conn_gone(c);
 	}
 }
 
@@ -521,6 +439,6 @@ void conn_consumed(struct vsock_conn *c, u32 n)
 {
 	c->fwd_cnt += n;
 	/* Half of the window keeps a guest busy while the update is under way. */
-	if (c->rx_cnt - c->told_fwd_cnt > c->buf_alloc / 2)
+	if (c->state == CONN_OPEN && c->rx_cnt - c->told_fwd_cnt > c->buf_alloc / 2)
 		conn_pend(c, PEND_CREDIT);
 }

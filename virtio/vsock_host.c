@@ -9,6 +9,10 @@
  *
  * conn->tx_op is used for one thing at a time: connect, the "OK" line, the poll, the send,
  * shutdown(2). After each of them host_step() finds out what is next.
+ *
+ * A stream that the guest ended in good order is not cut short: where the host reads slowly, the
+ * guest gets its RST after VSOCK_LINGER_MS, and the rest is sent without it (CONN_FLUSH), however
+ * long that takes.
  */
 #include <errno.h>
 #include <poll.h>
@@ -59,28 +63,6 @@ void host_connect(struct vsock_conn *c)
 		sizeof(c->addr));
 }
 
-static void ok_sent(struct ring_op *op, int res)
-{
-	struct vsock_conn *c = conn_of(op);
-	struct vsock *v = c->v;
-
-	vsock_lock(v);
-	if (c->state == CONN_OPEN) {
-		if (res == (int)c->line_len)
-			host_step(c);
-		else
-			conn_kill(c, true);
-	}
-	vsock_unlock(v);
-}
-
-void host_send_ok(struct vsock_conn *c)
-{
-	c->line_len = (u8)snprintf(c->line, sizeof(c->line), "OK %u\n", c->local_port);
-	c->tx_op.done = ok_sent;
-	ring_send(c->v->ring, &c->tx_op, c->fd, c->line, c->line_len, MSG_DONTWAIT | MSG_NOSIGNAL);
-}
-
 bool host_is_clear(const struct vsock_conn *c)
 {
 	return !c->tx_op.busy && !c->buf_len && !c->host_deaf;
@@ -118,7 +100,8 @@ static void drop(struct vsock_conn *c, u32 n)
 void host_deaf(struct vsock_conn *c)
 {
 	c->host_deaf = true;
-	conn_tell_shutdown(c, VIRTIO_VSOCK_SHUTDOWN_RCV);
+	if (c->state == CONN_OPEN)
+		conn_tell_shutdown(c, VIRTIO_VSOCK_SHUTDOWN_RCV);
 }
 
 static void kept_sent(struct ring_op *op, int res)
@@ -127,10 +110,10 @@ static void kept_sent(struct ring_op *op, int res)
 	struct vsock *v = c->v;
 
 	vsock_lock(v);
-	if (c->state == CONN_OPEN) {
+	if (conn_flows(c)) {
 		if (res > 0) {
 			drop(c, (u32)res);
-			if (c->guest_shut == SHUT_BOTH)
+			if (c->state == CONN_OPEN && c->guest_shut == SHUT_BOTH)
 				conn_due(c, VSOCK_LINGER_NS);
 		} else if (res != -EAGAIN) {
 			host_deaf(c);
@@ -157,7 +140,7 @@ static void can_send(struct ring_op *op, int res)
 	struct vsock *v = c->v;
 
 	vsock_lock(v);
-	if (c->state == CONN_OPEN) {
+	if (conn_flows(c)) {
 		if (res < 0 || c->host_deaf) {
 			host_deaf(c);
 			host_step(c);
@@ -186,13 +169,17 @@ void host_step(struct vsock_conn *c)
 	struct vsock *v = c->v;
 	unsigned shut = c->guest_shut;
 
-	if (c->state != CONN_OPEN || c->tx_op.busy || v->tx.conn == c)
+	if (!conn_flows(c) || c->tx_op.busy || v->tx.conn == c)
 		return;
 	if (c->buf_len && c->host_deaf)
 		drop(c, c->buf_len);
+	if (!c->buf_len && shut & VIRTIO_VSOCK_SHUTDOWN_SEND && !c->host_deaf)
+		host_good_end(c);
 	if (c->buf_len) {
 		c->tx_op.done = can_send;
 		ring_poll(v->ring, &c->tx_op, c->fd, POLLOUT);
+	} else if (c->state == CONN_FLUSH) {
+		conn_kill(c, false);
 	} else if (shut == SHUT_BOTH || (shut & VIRTIO_VSOCK_SHUTDOWN_SEND && c->eof)) {
 		conn_kill(c, true);
 	} else if (shut & VIRTIO_VSOCK_SHUTDOWN_SEND && !c->shut_wr) {
@@ -204,4 +191,23 @@ void host_step(struct vsock_conn *c)
 		c->tx_op.done = shutdown_done;
 		ring_shutdown(v->ring, &c->tx_op, c->fd, SHUT_RD);
 	}
+}
+
+void host_last_words(struct vsock_conn *c)
+{
+	const int room = (int)(2 * c->buf_alloc + VSOCK_TX_BUF_WIDE);
+	u32 first = c->buf_alloc - c->buf_head;
+	struct iovec iov[2];
+	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
+
+	if (!c->buf_len || c->host_deaf || !(c->guest_shut & VIRTIO_VSOCK_SHUTDOWN_SEND))
+		return;
+	if (first > c->buf_len)
+		first = c->buf_len;
+	iov[0] = (struct iovec){c->buf + c->buf_head, first};
+	iov[1] = (struct iovec){c->buf, c->buf_len - first};
+	if (setsockopt(c->fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room)))
+		setsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+	if (sendmsg(c->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)c->buf_len)
+		host_good_end(c);
 }

@@ -3,7 +3,8 @@
  * vsock_int.h - what the files of the vsock device share.
  *
  *   vsock.c       the device: ops, accepting, the timer, snapshot
- *   vsock_conn.c  connections: life cycle, table, credit, the CONNECT line
+ *   vsock_conn.c  connections: life cycle, table, credit
+ *   vsock_line.c  what a host client says first (CONNECT), and its answer
  *   vsock_host.c  from a connection to its unix socket: connecting, sending, shutting down
  *   vsock_tx.c    packets from the guest (queue 1)
  *   vsock_rx.c    packets to the guest (queue 0), and the event queue (2)
@@ -44,6 +45,7 @@ enum conn_state {
 	CONN_REQUEST,    /* the guest was asked and has not answered */
 	CONN_CONNECTING, /* the guest's, on its way to PATH_p */
 	CONN_OPEN,
+	CONN_FLUSH, /* over for the guest; the host has not taken all of what it sent */
 	CONN_DEAD, /* waits for its operations to end, and to tell the guest if PEND_RST */
 };
 
@@ -59,6 +61,15 @@ struct vsock;
 
 TAILQ_HEAD(conn_list, vsock_conn);
 LIST_HEAD(conn_bucket, vsock_conn);
+
+struct ok_msg {
+	struct msghdr msg;
+	struct iovec iov;
+	union {
+		struct cmsghdr head;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control;
+};
 
 struct vsock_conn {
 	struct vsock *v;
@@ -101,11 +112,15 @@ struct vsock_conn {
 	unsigned our_shut;   /* the same, by us */
 	bool shut_rd, shut_wr; /* done on the socket */
 	bool host_deaf;        /* the host does not read any more */
+	bool wants_end;        /* the host asked to be told how the stream ended */
+	int end_fd;            /* by this pipe; -1: no, or it was told */
+	int end_for_client;    /* its other end, while it is under way; -1 */
 
 	union {
 		struct {
 			char line[VSOCK_LINE_MAX + 1]; /* CONNECT, later OK */
 			u8 line_len, line_take;
+			struct ok_msg ok;
 		};
 		struct sockaddr_un addr; /* CONNECTING */
 	};
@@ -193,7 +208,7 @@ void vsock_timer(struct vsock *v, u64 due_ns);
 struct vsock_conn *conn_new(struct vsock *v, int fd, enum conn_state state);
 struct vsock_conn *conn_find(struct vsock *v, u32 peer_port, u32 local_port);
 void conn_set_ports(struct vsock_conn *c, u32 peer_port, u32 local_port);
-/* Ends the connection; with @rst the guest is told. */
+/* Ends the connection; with @rst the guest is told, if it does not know. */
 void conn_kill(struct vsock_conn *c, bool rst);
 /* Frees the dead whose operations have ended. */
 void conn_reap(struct vsock *v);
@@ -210,12 +225,19 @@ void conn_make_ready(struct vsock_conn *c);
 void conn_not_ready(struct vsock_conn *c);
 /* RST delivered, or not needed any more. */
 void conn_forget_rst(struct vsock_conn *c);
-/* Begins with the CONNECT line. */
-void conn_accepted(struct vsock_conn *c);
+/* The guest is done with the connection in good order: what it sent still goes to the host. */
+void conn_flush(struct vsock_conn *c, bool rst);
+/* The socket may be written to. */
+static inline bool conn_flows(const struct vsock_conn *c)
+{
+	return c->state == CONN_OPEN || c->state == CONN_FLUSH;
+}
 /* Asks the guest now, if there is a driver; else waits, or gives up. */
 void conn_request(struct vsock_conn *c);
 /* The guest has no listener: waits and asks again, or gives up. */
 void conn_refused(struct vsock_conn *c);
+/* The guest knows nothing of the connection any more. */
+void conn_gone(struct vsock_conn *c);
 /* The driver reset the device. */
 void conn_after_reset(struct vsock_conn *c);
 /* Waits for the socket to have something; then sets can_read. */
@@ -233,11 +255,17 @@ void conn_take_credit(struct vsock_conn *c, u32 buf_alloc, u32 fwd_cnt);
 /* The host took @n bytes; tells the guest if that matters to it. */
 void conn_consumed(struct vsock_conn *c, u32 n);
 
+/* vsock_line.c */
+/* Begins with the CONNECT line. */
+void conn_accepted(struct vsock_conn *c);
+/* The guest accepted. */
+void host_send_ok(struct vsock_conn *c);
+/* The guest's stream has ended and all of it was passed on: tells a client that asked. */
+void host_good_end(struct vsock_conn *c);
+
 /* vsock_host.c */
 /* A connection of the guest to PATH_p. */
 void host_connect(struct vsock_conn *c);
-/* The guest accepted. */
-void host_send_ok(struct vsock_conn *c);
 /* Whether payload may go straight to the socket. */
 bool host_is_clear(const struct vsock_conn *c);
 /* Keeps @len bytes at @skip of a list of guest buffers for later. False: no memory. */
@@ -246,6 +274,8 @@ bool host_keep(struct vsock_conn *c, const struct iovec *iov, unsigned n, size_t
 void host_step(struct vsock_conn *c);
 /* The host reads no more: what it was to get is dropped. */
 void host_deaf(struct vsock_conn *c);
+/* The device is going, and nothing is with the kernel: sends what was kept, as far as it can. */
+void host_last_words(struct vsock_conn *c);
 
 /* vsock_tx.c */
 void vsock_tx_init(struct vsock *v);

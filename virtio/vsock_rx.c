@@ -116,7 +116,7 @@ static void send_pending(struct vsock_conn *c)
 		h.flags = htole32(c->our_shut);
 	push_header(c->v, &h);
 	c->pend &= ~(1u << bit);
-	if (c->state == CONN_DEAD)
+	if (c->state == CONN_DEAD || c->state == CONN_FLUSH)
 		conn_forget_rst(c);
 }
 

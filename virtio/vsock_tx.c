@@ -153,7 +153,7 @@ static enum verdict rst(struct vsock_conn *c)
 	else if (c->state == CONN_REQUEST && !(c->pend & PEND_REQUEST))
 		conn_refused(c);
 	else
-		conn_kill(c, false);
+		conn_gone(c);
 	return PKT_DONE;
 }
 
@@ -209,7 +209,7 @@ static enum verdict packet(struct vsock *v)
 		return violation(v, c, &h);
 	if (h.op == VIRTIO_VSOCK_OP_RST)
 		return c ? rst(c) : PKT_DONE;
-	if (c && c->state == CONN_DEAD) /* its RST is under way */
+	if (c && (c->state == CONN_DEAD || c->state == CONN_FLUSH)) /* its RST is under way */
 		return PKT_DONE;
 	if (c)
 		return conn_packet(v, c, &h);
@@ -253,7 +253,7 @@ static void group_sent(struct ring_op *op, int res)
 
 	vsock_lock(v);
 	virtio_io_end(&v->dev);
-	if (c->state == CONN_OPEN)
+	if (conn_flows(c))
 		account(g, res);
 	if (g->epoch == v->dev.epoch) {
 		for (unsigned i = 0; i < g->count; i++)

@@ -272,6 +272,38 @@ void vg_expect_none(struct vg *g)
 		fail_msg("a packet came: op %u", p.h.op);
 }
 
+/* The stream of the tests: every byte depends on its place. */
+
+static u8 byte_at(u32 i)
+{
+	return (u8)(i * 167 + (i >> 8) * 13 + (i >> 16) * 7);
+}
+
+void vg_make_bytes(u8 *out, u32 from, u32 len)
+{
+	for (u32 i = 0; i < len; i++)
+		out[i] = byte_at(from + i);
+}
+
+void vg_check_bytes(const u8 *data, u32 from, u32 len)
+{
+	for (u32 i = 0; i < len; i++) {
+		if (data[i] != byte_at(from + i))
+			fail_msg("byte %u is wrong", from + i);
+	}
+}
+
+u32 vg_drain(int fd, u32 at)
+{
+	static u8 buf[100000];
+	ssize_t n = recv(fd, buf, sizeof(buf), 0);
+
+	if (n <= 0)
+		return 0;
+	vg_check_bytes(buf, at, (u32)n);
+	return (u32)n;
+}
+
 /* Host. */
 
 static int unix_socket(const char *path, bool listens)
@@ -384,6 +416,33 @@ int vg_open_guest(struct vg *g, u32 guest_port, u32 host_port)
 	unlink(path);
 	free(p);
 	return fd;
+}
+
+void vg_shutdown(struct vg *g, u32 guest_port, u32 host_port, u32 flags)
+{
+	struct virtio_vsock_hdr h = vg_hdr(guest_port, host_port, VIRTIO_VSOCK_OP_SHUTDOWN);
+
+	h.flags = flags;
+	vg_send_hdr(g, &h, NULL, 0);
+}
+
+u32 vg_fill(struct vg *g, u32 guest_port, u32 host_port, u32 window)
+{
+	static u8 data[VSOCK_PACKET_MAX];
+	static struct vg_pkt p;
+	u32 sent = 0, fwd = 0;
+
+	while (sent - fwd + sizeof(data) <= window) {
+		vg_make_bytes(data, sent, sizeof(data));
+		vg_send(g, guest_port, host_port, VIRTIO_VSOCK_OP_RW, data, sizeof(data));
+		sent += (u32)sizeof(data);
+		vg_settle(g);
+		while (vg_recv(g, &p)) {
+			assert_int_equal(p.h.op, VIRTIO_VSOCK_OP_CREDIT_UPDATE);
+			fwd = p.h.fwd_cnt;
+		}
+	}
+	return sent;
 }
 
 bool vg_event(struct vg *g, u32 *ret_id)

@@ -92,6 +92,19 @@ void vg_add_rx(struct vg *g, unsigned n);
 bool vg_event(struct vg *g, u32 *ret_id);
 void vg_add_event(struct vg *g, u32 len);
 
+void vg_shutdown(struct vg *g, u32 guest_port, u32 host_port, u32 flags);
+/*
+ * Sends the test's stream to a host that does not read, until a window is full; returns how many
+ * bytes that were.
+ */
+u32 vg_fill(struct vg *g, u32 guest_port, u32 host_port, u32 window);
+
+/* The test's stream, from its byte @from on. */
+void vg_make_bytes(u8 *out, u32 from, u32 len);
+void vg_check_bytes(const u8 *data, u32 from, u32 len);
+/* Reads and checks what is there at place @at of it; returns how much. */
+u32 vg_drain(int fd, u32 at);
+
 /* Host. */
 int vg_listen(struct vg *g, u32 port);          /* PATH_port, as a service would */
 int vg_client(struct vg *g, const char *line);  /* connects to PATH and sends @line */

@@ -62,10 +62,11 @@ static void test_guest_connects_to_busy_service(void **state)
 static void test_connect_lines(void **state)
 {
 	static const char *const good[] = {"CONNECT 5\n", "connect 5\n", "CoNnEcT 5 \r\n",
-		"  CONNECT\t5\n", "CONNECT 00000000000000000000005\n"};
+		"  CONNECT\t5\n", "CONNECT 00000000000000000000005\n", "CONNECT 5 END\n",
+		"connect  5\tend \r\n"};
 	static const char *const bad[] = {"\n", "CONNECT\n", "CONNECT \n", "CONNECT x\n",
 		"CONNECT 5x\n", "CONNECT -1\n", "CONNECT 4294967296\n", "CONNECT5\n", "GET 5\n",
-		"CONNECT 5 6\n", "CONNECT 000000000000000000000005\n",
+		"CONNECT 5 6\n", "CONNECT 5END\n", "CONNECT 5 ENDS\n", "CONNECT 5 END 5\n", "CONNECT END\n", "CONNECT 000000000000000000000005\n",
 		"CONNECTCONNECTCONNECTCONNECTCONNECTCONNECT"};
 	struct vg g = {0};
 	int fd;

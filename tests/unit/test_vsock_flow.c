@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_vsock_flow.c - what vsock is for: bytes both ways, until one side ends, or a reset. */
+/* test_vsock_flow.c - what vsock is for: bytes both ways, until a reset. */
 #include "tests/lib/vsock_guest.h"
 
 #include <errno.h>
@@ -12,51 +12,9 @@
 #include "virtio/vsock_int.h"
 
 #define OP(name)  VIRTIO_VSOCK_OP_##name
-#define SHUT_R    VIRTIO_VSOCK_SHUTDOWN_RCV
-#define SHUT_S    VIRTIO_VSOCK_SHUTDOWN_SEND
 #define BULK      (8u << 20)
 
 static struct vg_pkt p;
-
-static void send_shutdown(struct vg *g, u32 guest_port, u32 host_port, u32 flags)
-{
-	struct virtio_vsock_hdr h = vg_hdr(guest_port, host_port, OP(SHUTDOWN));
-
-	h.flags = flags;
-	vg_send_hdr(g, &h, NULL, 0);
-}
-
-/* The stream both bulk tests carry: every byte depends on its place. */
-static u8 byte_at(u32 i)
-{
-	return (u8)(i * 167 + (i >> 8) * 13 + (i >> 16) * 7);
-}
-
-static void make_bytes(u8 *out, u32 from, u32 len)
-{
-	for (u32 i = 0; i < len; i++)
-		out[i] = byte_at(from + i);
-}
-
-static void check_bytes(const u8 *data, u32 from, u32 len)
-{
-	for (u32 i = 0; i < len; i++) {
-		if (data[i] != byte_at(from + i))
-			fail_msg("byte %u is wrong", from + i);
-	}
-}
-
-/* Reads what is there; returns how much. */
-static u32 drain(int fd, u32 at)
-{
-	static u8 buf[100000];
-	ssize_t n = recv(fd, buf, sizeof(buf), 0);
-
-	if (n <= 0)
-		return 0;
-	check_bytes(buf, at, (u32)n);
-	return (u32)n;
-}
 
 /* @stall: the host reads nothing every other while, so that the device must keep data. */
 static void guest_to_host(bool stall)
@@ -77,7 +35,7 @@ static void guest_to_host(bool stall)
 		if (n > BULK - sent)
 			n = BULK - sent;
 		if (n && sent + n - fwd <= alloc) {
-			make_bytes(data, sent, n);
+			vg_make_bytes(data, sent, n);
 			vg_send(&g, 9, port, OP(RW), data, n);
 			sent += n;
 		} else {
@@ -91,7 +49,7 @@ static void guest_to_host(bool stall)
 			assert_true(fwd <= sent);
 		}
 		if (!stall || turn++ / 64 % 2)
-			got += drain(fd, got);
+			got += vg_drain(fd, got);
 	}
 	assert_int_equal(sent, BULK);
 	if (stall)
@@ -125,7 +83,7 @@ static void test_bulk_host_to_guest(void **state)
 	vg_init(&g);
 	fd = vg_open_host(&g, 9, &port);
 	while (got < BULK) {
-		make_bytes(data, sent, sizeof(data));
+		vg_make_bytes(data, sent, sizeof(data));
 		n = sent < BULK ? (ssize_t)(BULK - sent) : 0;
 		if (n > (ssize_t)sizeof(data))
 			n = sizeof(data);
@@ -138,7 +96,7 @@ static void test_bulk_host_to_guest(void **state)
 			if (p.h.op == OP(CREDIT_REQUEST))
 				continue;
 			assert_int_equal(p.h.op, OP(RW));
-			check_bytes(p.data, got, p.h.len);
+			vg_check_bytes(p.data, got, p.h.len);
 			got += p.h.len;
 			packets++;
 			assert_true(got - told <= VG_WINDOW);
@@ -232,139 +190,6 @@ static void test_fair_between_connections(void **state)
 	vg_finish(&g);
 }
 
-static void test_host_closes_half(void **state)
-{
-	struct vg g = {0};
-	char got[5];
-	u32 port;
-	int fd;
-
-	vg_init(&g);
-	fd = vg_open_host(&g, 9, &port);
-	vg_write(fd, "question", 8);
-	shutdown(fd, SHUT_WR);
-	vg_expect(&g, &p, 9, port, OP(RW));
-	assert_int_equal(p.h.len, 8);
-	vg_expect(&g, &p, 9, port, OP(SHUTDOWN));
-	assert_int_equal(p.h.flags, SHUT_S);
-	assert_int_equal(vg_run_ms(&g, 30), 0);
-	/* The other half goes on, until the guest ends it. */
-	vg_send(&g, 9, port, OP(RW), "reply", 5);
-	vg_read(&g, fd, got, 5);
-	assert_memory_equal(got, "reply", 5);
-	send_shutdown(&g, 9, port, SHUT_S);
-	vg_expect(&g, &p, 9, port, OP(RST));
-	vg_read_end(&g, fd);
-	close(fd);
-	vg_settle(&g);
-	assert_int_equal(vsock_conn_count(g.dev), 0);
-	vg_finish(&g);
-}
-
-static void test_guest_closes_half(void **state)
-{
-	struct vg g = {0};
-	char got[8];
-	u32 port;
-	int fd;
-
-	vg_init(&g);
-	fd = vg_open_host(&g, 9, &port);
-	vg_send(&g, 9, port, OP(RW), "question", 8);
-	send_shutdown(&g, 9, port, SHUT_S);
-	vg_read(&g, fd, got, 8);
-	vg_read_end(&g, fd);
-	vg_write(fd, "reply", 5);
-	vg_expect(&g, &p, 9, port, OP(RW));
-	assert_memory_equal(p.data, "reply", 5);
-	/* The host goes too: both halves are over. */
-	close(fd);
-	vg_expect(&g, &p, 9, port, OP(RST));
-	vg_finish(&g);
-
-	/* The guest stops reading only: the host cannot write any more, but reads on. */
-	g = (struct vg){0};
-	vg_init(&g);
-	fd = vg_open_host(&g, 9, &port);
-	send_shutdown(&g, 9, port, SHUT_R);
-	VG_UNTIL(&g, send(fd, "x", 1, MSG_NOSIGNAL) < 0 && errno == EPIPE);
-	vg_send(&g, 9, port, OP(RW), "question", 8);
-	vg_read(&g, fd, got, 8);
-	assert_int_equal(vg_run_ms(&g, 30), 0);
-	send_shutdown(&g, 9, port, SHUT_R | SHUT_S);
-	vg_expect(&g, &p, 9, port, OP(RST));
-	vg_read_end(&g, fd);
-	close(fd);
-	vg_finish(&g);
-}
-
-static void test_host_goes_away(void **state)
-{
-	struct vg g = {0};
-	u64 begin;
-	u32 port;
-	int fd;
-
-	vg_init(&g);
-	/* The guest answers by closing too. */
-	fd = vg_open_host(&g, 9, &port);
-	vg_write(fd, "last", 4);
-	close(fd);
-	vg_expect(&g, &p, 9, port, OP(RW));
-	vg_expect(&g, &p, 9, port, OP(SHUTDOWN));
-	assert_int_equal(p.h.flags, SHUT_R | SHUT_S);
-	vg_send(&g, 9, port, OP(RW), "too late", 8); /* swallowed */
-	send_shutdown(&g, 9, port, SHUT_R | SHUT_S);
-	vg_expect(&g, &p, 9, port, OP(RST));
-	vg_settle(&g);
-	assert_int_equal(vsock_conn_count(g.dev), 0);
-	/* The guest does not answer. */
-	fd = vg_open_host(&g, 9, &port);
-	begin = vg_now_ms();
-	close(fd);
-	vg_expect(&g, &p, 9, port, OP(SHUTDOWN));
-	vg_expect(&g, &p, 9, port, OP(RST));
-	assert_in_range(vg_now_ms() - begin, VSOCK_LINGER_MS - 10, VSOCK_LINGER_MS + 1500);
-	vg_settle(&g);
-	assert_int_equal(vsock_conn_count(g.dev), 0);
-	vg_finish(&g);
-}
-
-/* The guest closes right after sending more than the socket takes: not a byte is lost. */
-static void test_guest_closes_behind_data(void **state)
-{
-	static u8 data[VSOCK_PACKET_MAX];
-	struct vg g = {0};
-	u32 sent = 0, got = 0, fwd = 0;
-	int fd;
-
-	vg_init(&g);
-	fd = vg_open_guest(&g, 30, 40);
-	while (sent - fwd + sizeof(data) <= VSOCK_TX_BUF_WIDE) {
-		make_bytes(data, sent, sizeof(data));
-		vg_send(&g, 30, 40, OP(RW), data, sizeof(data));
-		sent += sizeof(data);
-		vg_settle(&g);
-		while (vg_recv(&g, &p))
-			fwd = p.h.fwd_cnt;
-	}
-	send_shutdown(&g, 30, 40, SHUT_R | SHUT_S);
-	while (got < sent) {
-		u32 n = drain(fd, got);
-
-		got += n;
-		if (!n)
-			vg_turn(&g);
-	}
-	vg_read_end(&g, fd);
-	do
-		VG_UNTIL(&g, vg_recv(&g, &p));
-	while (p.h.op == OP(CREDIT_UPDATE));
-	assert_int_equal(p.h.op, OP(RST));
-	close(fd);
-	vg_finish(&g);
-}
-
 static void test_idle_costs_nothing(void **state)
 {
 	struct vg g = {0};
@@ -409,14 +234,14 @@ static void test_no_rx_buffers(void **state)
 
 	vg_init(&g);
 	fd = vg_open_host(&g, 9, &port);
-	make_bytes(data, 0, sizeof(data));
+	vg_make_bytes(data, 0, sizeof(data));
 	g.no_refill = true;
 	n = send(fd, data, sizeof(data), MSG_NOSIGNAL);
 	assert_true(n > 0);
 	vg_settle(&g);
 	while (vqb_used_waiting(&g.rx)) {
 		assert_true(vg_recv(&g, &p));
-		check_bytes(p.data, got, p.h.len);
+		vg_check_bytes(p.data, got, p.h.len);
 		got += p.h.len;
 		vg_settle(&g);
 	}
@@ -614,10 +439,6 @@ int main(void)
 		cmocka_unit_test(test_bulk_guest_to_slow_host),
 		cmocka_unit_test(test_bulk_host_to_guest),
 		cmocka_unit_test(test_fair_between_connections),
-		cmocka_unit_test(test_host_closes_half),
-		cmocka_unit_test(test_guest_closes_half),
-		cmocka_unit_test(test_host_goes_away),
-		cmocka_unit_test(test_guest_closes_behind_data),
 		cmocka_unit_test(test_idle_costs_nothing),
 		cmocka_unit_test(test_no_rx_queue),
 		cmocka_unit_test(test_no_rx_buffers),
