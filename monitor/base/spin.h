@@ -25,8 +25,8 @@
 
 #include "monitor/base/clock.h"
 
-#define SPIN_GAP_NS     20000u /* between two looks: somebody else ran */
-#define SPIN_BACKOFF_NS 5000000u
+#define SPIN_GAP_NS     50000u /* between two looks: somebody else ran */
+#define SPIN_BACKOFF_NS 1000000u
 
 struct spin {
 	u64 max_ns; /* the window; 0: never look */
