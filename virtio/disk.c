@@ -4,12 +4,10 @@
  */
 #include "virtio/disk.h"
 
-#include <errno.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 
 #include "monitor/base/arith.h"
-#include "virtio/disk_int.h"
+#include "virtio/overlay_int.h"
 
 int disk_open(struct disk **ret, const struct disk_config *cfg, struct ring *ring, struct err *e)
 {
@@ -20,11 +18,15 @@ int disk_open(struct disk **ret, const struct disk_config *cfg, struct ring *rin
 		.fd = -1,
 	};
 
+	if (cfg->overlay || cfg->saved_overlay || cfg->overlay_dir)
+		return overlay_open(ret, cfg, ring, e);
 	return raw_open(ret, &raw, ring, e);
 }
 
 void disk_close(struct disk **d)
 {
+	if (*d && (*d)->overlay)
+		overlay_close(*d);
 	raw_close(d);
 }
 
@@ -45,12 +47,14 @@ bool disk_read_only(const struct disk *d)
 
 bool disk_can_discard(const struct disk *d)
 {
-	return !d->read_only && !d->no_punch;
+	return !d->read_only && !(d->overlay ? d->overlay->top : d)->no_punch;
 }
 
 bool disk_can_zero(const struct disk *d)
 {
-	return !d->read_only && !(d->no_punch && d->no_zero_range);
+	const struct disk *top = d->overlay ? d->overlay->top : d;
+
+	return !d->read_only && !(top->no_punch && top->no_zero_range);
 }
 
 enum disk_sync disk_sync(const struct disk *d)
@@ -62,6 +66,8 @@ u64 disk_refresh(struct disk *d)
 {
 	u64 old = d->size;
 
+	if (d->overlay) /* has a place for each cluster that there was, and no other */
+		return d->size;
 	if (raw_measure(d, NULL) < 0)
 		d->size = old;
 	return d->size;
@@ -70,43 +76,73 @@ u64 disk_refresh(struct disk *d)
 void disk_read(struct disk *d, struct disk_op *op, const struct iovec *iov, unsigned n, u64 off,
 	u32 len)
 {
-	raw_read(d, op, iov, n, off, len);
+	if (d->overlay) {
+		must(range_ok(off, len, d->size));
+		overlay_read(d->overlay, op, iov, n, off, len);
+	} else {
+		raw_read(d, op, iov, n, off, len);
+	}
 }
 
 void disk_write(struct disk *d, struct disk_op *op, const struct iovec *iov, unsigned n, u64 off,
 	u32 len, bool durable)
 {
 	must(!d->read_only);
-	raw_write(d, op, iov, n, off, len, durable);
+	if (d->overlay) {
+		must(range_ok(off, len, d->size));
+		overlay_write(d->overlay, op, iov, n, off, len, durable);
+	} else {
+		raw_write(d, op, iov, n, off, len, durable);
+	}
 }
 
 void disk_flush(struct disk *d, struct disk_op *op)
 {
-	raw_flush(d, op);
+	if (d->overlay)
+		overlay_flush(d->overlay, op);
+	else
+		raw_flush(d, op);
 }
 
 void disk_discard(struct disk *d, struct disk_op *op, u64 off, u64 len)
 {
 	must(!d->read_only);
-	raw_discard(d, op, off, len);
+	if (d->overlay) {
+		must(range_ok(off, len, d->size));
+		overlay_discard(d->overlay, op, off, len);
+	} else {
+		raw_discard(d, op, off, len);
+	}
 }
 
 void disk_write_zeroes(struct disk *d, struct disk_op *op, u64 off, u64 len, bool unmap,
 	bool durable)
 {
 	must(!d->read_only);
-	raw_write_zeroes(d, op, off, len, unmap, durable);
+	if (d->overlay) {
+		must(range_ok(off, len, d->size));
+		overlay_write_zeroes(d->overlay, op, off, len, unmap, durable);
+	} else {
+		raw_write_zeroes(d, op, off, len, unmap, durable);
+	}
 }
 
 void disk_cancel(struct disk *d, struct disk_op *op)
 {
-	raw_cancel(d, op);
+	if (d->overlay)
+		overlay_cancel(d->overlay, op);
+	else
+		raw_cancel(d, op);
 }
 
 void disk_identity(const struct disk *d, struct disk_identity *ret)
 {
 	struct stat st = {0};
 
+	if (d->overlay) {
+		disk_identity(d->overlay->base, ret);
+		return;
+	}
 	*ret = (struct disk_identity){.size = d->size};
 	if (fstat(d->fd, &st) < 0)
 		return;
@@ -121,15 +157,19 @@ void disk_identity(const struct disk *d, struct disk_identity *ret)
 
 int disk_sync_now(struct disk *d, struct err *e)
 {
-	return raw_sync_now(d, e);
+	return d->overlay ? overlay_sync_now(d->overlay, e) : raw_sync_now(d, e);
 }
 
 int disk_save_overlay(struct disk *d, int dir_fd, const char *name, struct err *e)
 {
-	return err_set(e, -EINVAL, "disk %s has no overlay", d->path);
+	must(d->overlay);
+	return overlay_save(d->overlay, dir_fd, name, e);
 }
 
 void disk_release(struct disk *d)
 {
-	disk_unlock(d->fd);
+	if (d->overlay)
+		overlay_release(d->overlay);
+	else
+		disk_unlock(d->fd);
 }

@@ -30,6 +30,12 @@ struct disk_config {
 	const char *path;    /* of the image, or of the base below the overlay */
 	const char *overlay; /* NULL: none. A file that is made if it is not there; the base is then
 			      * opened read-only, with a shared lock */
+	/* Of disk_save_overlay(): lies between base and overlay, read-only, with a shared lock. */
+	const char *saved_overlay;
+	/* Where an unnamed overlay goes, which is gone with the disk; used if overlay is NULL. */
+	const char *overlay_dir;
+	/* Base and saved overlay may be copies: their dev, ino and mtime are not those of old. */
+	bool base_moved;
 	bool read_only;
 	enum disk_sync sync;
 };
@@ -43,7 +49,10 @@ struct disk;
  * device, less than a sector, the overlay belongs to another base.
  */
 int disk_open(struct disk **ret, const struct disk_config *cfg, struct ring *ring, struct err *e);
-/* No op is under way. NULL is fine. */
+/*
+ * No op is under way; the ring is still there. NULL is fine. A named overlay to which something
+ * was written since the last flush is synced, which may take a while.
+ */
 void disk_close(struct disk **d);
 /*
  * Gives the locks up, for a process that ends: the kernel takes a while to close a ring, and the
@@ -76,7 +85,7 @@ struct disk_hold {
  */
 struct disk_op {
 	void (*done)(struct disk_op *op, int res);
-	/* The rest belongs to the disk; all zero before the first use. */
+	/* The rest belongs to the disk; all zero before the first use, then left alone. */
 	struct disk *disk;
 	struct ring_op ring;
 	u8 what, retries;

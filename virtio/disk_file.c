@@ -100,8 +100,7 @@ int raw_measure(struct disk *d, struct err *e)
 		d->block_size = d->off_align;
 		if (d->size % d->off_align)
 			return err_set(e, -EINVAL,
-				"cannot use disk %s: for direct I/O its size must be a multiple "
-				"of %u bytes",
+				"cannot use disk %s: direct I/O needs a multiple of %u bytes",
 				d->path, d->off_align);
 	}
 	/* A last block that is not whole would be out of reach. */
@@ -119,6 +118,8 @@ int raw_open(struct disk **ret, const struct raw_config *cfg, struct ring *ring,
 		d->fd = cfg->fd;
 		d->path = strdup(cfg->path);
 	}
+	if (!d && cfg->fd >= 0)
+		close(cfg->fd);
 	if (!d || !d->path) {
 		raw_close(&d);
 		return err_sys(e, ENOMEM, "cannot open disk %s", cfg->path);
@@ -129,14 +130,13 @@ int raw_open(struct disk **ret, const struct raw_config *cfg, struct ring *ring,
 	d->direct = cfg->sync == DISK_DIRECT;
 	raw_init(d);
 	res = d->fd < 0 ? open_image(d, cfg, e) : 0;
-	if (!res)
+	if (!res && !cfg->no_lock)
 		res = disk_lock(d->fd, d->path, !d->read_only, e);
 	if (!res)
 		res = raw_measure(d, e);
 	if (!res && !d->size && !cfg->any_size)
-		res = err_set(e, -EINVAL,
-			"cannot use disk %s: it has less than a sector (%u bytes)",
-			d->path, DISK_SECTOR);
+		res = err_set(e, -EINVAL, "cannot use disk %s: it is less than a sector long",
+			d->path);
 	if (res < 0) {
 		raw_close(&d);
 		return res;

@@ -65,6 +65,7 @@ struct raw_config {
 	bool read_only;
 	bool create;    /* if it is not there */
 	bool any_size;  /* less than a sector is fine */
+	bool no_lock;   /* the caller has one already */
 	enum disk_sync sync;
 	int fd;
 };
@@ -77,10 +78,11 @@ int raw_measure(struct disk *d, struct err *e);
 
 /* disk_raw.c: op->disk and the rest of the op are set here, all but done. */
 void raw_init(struct disk *d);
+void raw_op_init(struct disk *d, struct disk_op *op, enum disk_what what, u64 off, u64 count);
 void raw_read(struct disk *d, struct disk_op *op, const struct iovec *iov, unsigned n, u64 off,
-	u32 len);
+	u64 len);
 void raw_write(struct disk *d, struct disk_op *op, const struct iovec *iov, unsigned n, u64 off,
-	u32 len, bool durable);
+	u64 len, bool durable);
 void raw_flush(struct disk *d, struct disk_op *op);
 void raw_discard(struct disk *d, struct disk_op *op, u64 off, u64 len);
 void raw_write_zeroes(struct disk *d, struct disk_op *op, u64 off, u64 len, bool unmap,
@@ -116,7 +118,7 @@ int disk_lock(int fd, const char *path, bool exclusive, struct err *e);
 /* Now, even if the kernel keeps the file a little longer than its descriptor. */
 void disk_unlock(int fd);
 
-/* More zeroes than a request has: @iov gets room for @len bytes of them. Returns entries used. */
+/* Fills @iov with *@len zeroes, or less where they are too many. Returns how many entries. */
 #define ZERO_IOVS 16u
 unsigned zero_iov(struct iovec iov[ZERO_IOVS], u64 *len);
 

@@ -152,7 +152,7 @@ void raw_send(struct disk_op *op)
 			(unsigned)(iov->iov_len - skip), off, flags);
 }
 
-static void op_init(struct disk *d, struct disk_op *op, enum disk_what what, u64 off, u64 count)
+void raw_op_init(struct disk *d, struct disk_op *op, enum disk_what what, u64 off, u64 count)
 {
 	must(range_ok(off, count, d->size));
 	op->disk = d;
@@ -183,16 +183,16 @@ static void rw_start(struct disk_op *op, const struct iovec *iov, unsigned n)
 }
 
 void raw_read(struct disk *d, struct disk_op *op, const struct iovec *iov, unsigned n, u64 off,
-	u32 len)
+	u64 len)
 {
-	op_init(d, op, DISK_OP_READ, off, len);
+	raw_op_init(d, op, DISK_OP_READ, off, len);
 	rw_start(op, iov, n);
 }
 
 void raw_write(struct disk *d, struct disk_op *op, const struct iovec *iov, unsigned n, u64 off,
-	u32 len, bool durable)
+	u64 len, bool durable)
 {
-	op_init(d, op, DISK_OP_WRITE, off, len);
+	raw_op_init(d, op, DISK_OP_WRITE, off, len);
 	op->durable = durable && d->sync != DISK_UNSAFE;
 	d->writes += !op->durable;
 	rw_start(op, iov, n);
@@ -258,7 +258,7 @@ static void flush_add(struct disk_op *op)
 
 void raw_flush(struct disk *d, struct disk_op *op)
 {
-	op_init(d, op, DISK_OP_FLUSH, 0, 0);
+	raw_op_init(d, op, DISK_OP_FLUSH, 0, 0);
 	if (d->sync == DISK_UNSAFE || d->read_only)
 		raw_end_later(op, 0);
 	else
@@ -301,7 +301,7 @@ static void zero_piece(struct zero_walk *w)
 	u64 len = op->count - op->at;
 	unsigned n = zero_iov(w->iov, &len);
 
-	raw_write(op->disk, &w->piece, w->iov, n, op->off + op->at, (u32)len, op->durable);
+	raw_write(op->disk, &w->piece, w->iov, n, op->off + op->at, len, op->durable);
 }
 
 static void zero_piece_done(struct disk_op *piece, int res)
@@ -419,7 +419,7 @@ void raw_discard(struct disk *d, struct disk_op *op, u64 off, u64 len)
 	must(range_ok(off, len, d->size));
 	first = align_up(off, unit);
 	end = align_down(off + len, unit);
-	op_init(d, op, DISK_OP_DISCARD, first < end ? first : 0, first < end ? end - first : 0);
+	raw_op_init(d, op, DISK_OP_DISCARD, first < end ? first : 0, first < end ? end - first : 0);
 	op->unmap = true;
 	d->writes++;
 	fallocate_start(op);
@@ -428,7 +428,7 @@ void raw_discard(struct disk *d, struct disk_op *op, u64 off, u64 len)
 void raw_write_zeroes(struct disk *d, struct disk_op *op, u64 off, u64 len, bool unmap,
 	bool durable)
 {
-	op_init(d, op, DISK_OP_ZERO, off, len);
+	raw_op_init(d, op, DISK_OP_ZERO, off, len);
 	op->durable = durable && d->sync != DISK_UNSAFE;
 	op->unmap = unmap;
 	d->writes += !op->durable;

@@ -281,7 +281,7 @@ static void queue_one(struct model_op *o)
 	struct disk_model *m = o->m;
 	u64 dice = fake_ring_rand(m->r, 100), off, len;
 
-	if (dice >= 95 && !m->write_through) {
+	if (dice >= (m->flush_often ? 80 : 95) && !m->write_through) {
 		o->busy = true;
 		queue_flush(o);
 		return;
@@ -289,8 +289,8 @@ static void queue_one(struct model_op *o)
 	if (!pick_range(m, o))
 		return;
 	o->busy = true;
-	o->what = dice < 35 ? DISK_OP_READ : dice < 82 || m->no_zero ? DISK_OP_WRITE :
-		dice < 88 ? DISK_OP_DISCARD : DISK_OP_ZERO;
+	o->what = dice < 35 ? DISK_OP_READ : dice < (m->flush_often ? 70 : 82) ? DISK_OP_WRITE :
+		dice < (m->flush_often ? 75 : 88) ? DISK_OP_DISCARD : DISK_OP_ZERO;
 	o->durable = m->write_through && o->what != DISK_OP_DISCARD;
 	off = (u64)o->sector * DISK_SECTOR;
 	len = (u64)o->count * DISK_SECTOR;

@@ -46,7 +46,7 @@ struct disk_model {
 	struct ring *r;
 	u32 sectors;
 	bool write_through; /* writes are durable, nobody flushes */
-	bool no_zero;       /* neither discard nor write-zeroes */
+	bool flush_often;
 	unsigned align;     /* of buffers and their parts; 1: none */
 	struct model_sector *s;
 	bool *busy;

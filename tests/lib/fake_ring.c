@@ -38,6 +38,19 @@ u64 fake_ring_rand(struct ring *r, u64 below)
 	return (r->seed >> 11) % below;
 }
 
+static int nuisance(struct ring *r, const struct fake_io *io)
+{
+	u64 dice = fake_ring_rand(r, r->nuisance);
+
+	if (dice == 0 && io->kind != FAKE_NOP)
+		return -EINTR;
+	if (dice == 1 && io->kind != FAKE_NOP)
+		return -EAGAIN;
+	if (dice < 4 && (io->kind == FAKE_READ || io->kind == FAKE_WRITE) && io->len > r->unit)
+		return (int)((1 + fake_ring_rand(r, io->len / r->unit)) * r->unit);
+	return 0;
+}
+
 static void carry_out(struct ring *r, struct fake_io *io)
 {
 	struct iovec cut[IOV_MAX];
@@ -45,6 +58,8 @@ static void carry_out(struct ring *r, struct fake_io *io)
 	unsigned n = io->iov ? io->iov_count : 1;
 	ssize_t res = r->fault ? r->fault(r->ctx, io) : 0;
 
+	if (!res && r->nuisance)
+		res = nuisance(r, io);
 	io->carried_out = true;
 	if (io->cancelled)
 		res = -ECANCELED;
@@ -64,13 +79,28 @@ static void carry_out(struct ring *r, struct fake_io *io)
 		r->did(r->ctx, io);
 }
 
+static bool is_held(const struct ring *r, const struct fake_io *io)
+{
+	return r->hold_syncs && io->kind == FAKE_SYNC && io->carried_out;
+}
+
+/* What to go on with; NULL: nothing. */
+static struct fake_io *pick(struct ring *r)
+{
+	unsigned first = r->in_order || !r->count ? 0 : (unsigned)fake_ring_rand(r, r->count);
+
+	for (unsigned i = 0; i < r->count; i++)
+		if (!is_held(r, &r->ios[(first + i) % r->count]))
+			return &r->ios[(first + i) % r->count];
+	return NULL;
+}
+
 bool fake_ring_step(struct ring *r)
 {
-	struct fake_io *io, done;
+	struct fake_io *io = pick(r), done;
 
-	if (!r->count)
+	if (!io)
 		return false;
-	io = &r->ios[r->in_order ? 0 : fake_ring_rand(r, r->count)];
 	if (!io->carried_out) {
 		carry_out(r, io);
 		return true;
@@ -78,7 +108,7 @@ bool fake_ring_step(struct ring *r)
 	done = *io;
 	r->count--;
 	if (r->in_order)
-		memmove(r->ios, r->ios + 1, r->count * sizeof(*io));
+		memmove(io, io + 1, (size_t)(r->ios + r->count - io) * sizeof(*io));
 	else
 		*io = r->ios[r->count];
 	done.op->busy = false;

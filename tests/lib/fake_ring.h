@@ -40,6 +40,7 @@ struct fake_io {
 struct ring {
 	u64 seed;
 	bool in_order;
+	bool hold_syncs; /* they are carried out, but nobody is told */
 	/*
 	 * Asked before an operation is carried out. Nonzero is its result instead: a negative errno,
 	 * or a number of bytes that it is cut down to. NULL: none fail.
@@ -48,6 +49,9 @@ struct ring {
 	/* Told after it was; @io->res is the result. May be NULL. */
 	void (*did)(void *ctx, const struct fake_io *io);
 	void *ctx;
+	/* One of so many operations is interrupted, is to be tried again, or does only a part of
+	 * its work, a multiple of `unit` bytes. 0: none. */
+	unsigned nuisance, unit;
 	struct fake_io *ios;
 	unsigned count, cap;
 	unsigned queued[FAKE_KINDS]; /* since the beginning */

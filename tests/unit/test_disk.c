@@ -205,7 +205,7 @@ static void test_size_is_whole_sectors(void **state)
 	disk_close(&f->d);
 	/* O_DIRECT reaches whole blocks only. */
 	if (open_as(f, f->path, false, DISK_DIRECT))
-		assert_non_null(strstr(f->e.msg, "must be a multiple of"));
+		assert_non_null(strstr(f->e.msg, "needs a multiple of"));
 	else
 		assert_int_equal(disk_block_size(f->d), 512);
 }
@@ -361,6 +361,60 @@ static void test_many_at_once(void **state)
 	free(o);
 }
 
+/* The overlay on the real ring: neighbours at the same time, half of them durable. */
+static void test_overlay(void **state)
+{
+	struct fixture *f = *state;
+	struct op *o = calloc(300, sizeof(*o)), whole = {.op.done = done};
+	struct iovec *iov = calloc(300, sizeof(*iov)), all;
+	u8 *base, *want, *got = malloc(SIZE), *data = malloc(300 * 512);
+	struct disk_config cfg = {.path = f->path};
+	char top[300];
+	size_t len;
+
+	snprintf(top, sizeof(top), "%s/top", f->dir);
+	cfg.overlay = top;
+	make_file(f->path, SIZE);
+	base = file_read(f->path, &len);
+	want = file_read(f->path, &len);
+	for (unsigned i = 0; i < 300; i++) {
+		memset(data + i * 512, (int)i | 1, 512);
+		memset(want + i * 1024, (int)i | 1, 512);
+		o[i].op.done = done;
+		iov[i] = (struct iovec){data + i * 512, 512};
+	}
+	for (cfg.sync = DISK_WRITEBACK; cfg.sync <= DISK_DIRECT; cfg.sync += 2) {
+		unlink(top);
+		if (disk_open(&f->d, &cfg, f->r, &f->e))
+			fail_msg("%s", f->e.msg);
+		for (unsigned i = 0; i < 300; i++)
+			disk_write(f->d, &o[i].op, &iov[i], 1, i * 1024, 512, i & 1);
+		disk_flush(f->d, &whole.op);
+		for (unsigned i = 0; i < 300; i++)
+			assert_int_equal(run(f, &o[i]), 0);
+		assert_int_equal(run(f, &whole), 0);
+		for (int again = 0; again < 2; again++) {
+			memset(got, 0, SIZE);
+			all = (struct iovec){got, SIZE};
+			disk_read(f->d, &whole.op, &all, 1, 0, SIZE);
+			assert_int_equal(run(f, &whole), 0);
+			assert_memory_equal(got, want, SIZE);
+			disk_close(&f->d);
+			assert_int_equal(disk_open(&f->d, &cfg, f->r, &f->e), 0);
+		}
+		disk_close(&f->d);
+	}
+	free(got);
+	got = file_read(f->path, &len);
+	assert_memory_equal(got, base, SIZE);
+	free(got);
+	free(want);
+	free(base);
+	free(data);
+	free(iov);
+	free(o);
+}
+
 /* A loop device over f->path, with blocks of @block bytes; -1 where there are none. */
 static int loop_make(struct fixture *f, unsigned block, char path[64])
 {
@@ -451,6 +505,7 @@ int main(void)
 		T(test_who_has_it_locked),
 		T(test_killed_after_a_write),
 		T(test_many_at_once),
+		T(test_overlay),
 		T(test_block_device),
 	};
 

@@ -31,8 +31,6 @@ struct fixture {
 	unsigned first, last; /* which of that kind fail */
 	int err;
 	int mode_bits; /* of fallocate: only those with one of them fail */
-	unsigned odds, unit;
-	unsigned syncs_under_way, syncs_max;
 };
 
 static void make_disk(struct fixture *f, enum disk_sync sync)
@@ -117,30 +115,14 @@ static void fail_range(struct fixture *f, enum fake_kind kind, unsigned first, u
 	f->r->fault = fail_some;
 }
 
-/* Interrupted, not now, or half of it. */
-static int nuisance(void *ctx, const struct fake_io *io)
-{
-	struct fixture *f = ctx;
-	u64 dice = fake_ring_rand(f->r, f->odds);
-
-	if (dice == 0)
-		return -EINTR;
-	if (dice == 1)
-		return -EAGAIN;
-	if (dice < 4 && (io->kind == FAKE_READ || io->kind == FAKE_WRITE) && io->len > f->unit)
-		return (int)((1 + fake_ring_rand(f->r, io->len / f->unit)) * f->unit);
-	return 0;
-}
-
 static void run_model(struct fixture *f, enum disk_sync sync, unsigned steps)
 {
 	make_disk(f, sync);
 	model_attach(f->m, f->d, f->r);
-	f->r->fault = nuisance;
-	f->odds = 12;
-	f->unit = 1;
+	f->r->nuisance = 12;
+	f->r->unit = 1;
 	if (sync == DISK_DIRECT) {
-		f->unit = f->d->off_align = f->d->block_size = 4096;
+		f->r->unit = f->d->off_align = f->d->block_size = 4096;
 		f->d->mem_align = 512;
 	}
 	for (unsigned i = 0; i < 10; i++) {
