@@ -2,50 +2,83 @@
 /*
  * cmd_connect.c - kelvin connect: join stdin and stdout to a guest's vsock port.
  *
- * Two pipes of 64 KiB, moved by one poll() loop. Each direction ends by itself: the end of stdin is
- * passed on as a half close, and what the guest still says after that is printed; the guest's half
- * close leaves our way to it open. When the guest is gone altogether the rest of what it said is
- * printed and the verb ends.
+ * The VM's vsock socket is asked for the port by a line; after its answer the socket is the
+ * connection. The line also asks for END (virtio/vsock_line.c): a pipe that says at the end whether
+ * the guest's stream ended in good order, or just stopped. So the exit status is worth something:
+ * 0 means that all the guest said is on stdout, and that it had not left before it took all input.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "monitor/base/cleanup.h"
 #include "monitor/base/clock.h"
+#include "monitor/pump.h"
 #include "monitor/vm_verb.h"
 
-#define BUF_SIZE   65536u
 #define ANSWER_MAX 32u /* bytes of "OK <hostport>\n" */
 #define TIMEOUT_NS 10000000000ull
+#define RETRY_NS   20000000ull
+#define SEND_ROOM  524288 /* bytes of the socket's buffer, which the kernel doubles */
 
-enum { OPT_TIMEOUT = 1 };
+enum { OPT_TIMEOUT = 1, OPT_WAIT };
 
 static const struct opt_spec opts[] = {
 	{"timeout", "TIME", "how long the guest may take to accept (default 10s)", OPT_TIMEOUT},
+	{"wait", "TIME",
+		"try again for so long where there is no such VM,\n"
+		"or the guest does not listen (default: once)", OPT_WAIT},
 };
 
-/* ---- the handshake ---- */
+struct target {
+	const char *id;
+	unsigned port;
+	u64 timeout_ns;
+};
+
+static u64 later(u64 ns)
+{
+	u64 now = monotonic_ns();
+
+	return ns < UINT64_MAX - now ? now + ns : UINT64_MAX;
+}
+
+/* recv() of one byte of the answer; the descriptor that came with it, if any, goes to *@end_fd. */
+static ssize_t recv_byte(int fd, char *byte, int *end_fd)
+{
+	union {
+		struct cmsghdr head;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec iov = {byte, 1};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+		.msg_controllen = sizeof(control)};
+	ssize_t n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
+	struct cmsghdr *h = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
+
+	if (h && h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS &&
+		h->cmsg_len == CMSG_LEN(sizeof(int)) && *end_fd < 0)
+		memcpy(end_fd, CMSG_DATA(h), sizeof(int));
+	return n;
+}
 
 /* Reads the answer's line and nothing that comes after it. Returns its length, 0 if refused. */
-static int read_line(int fd, char *line, u64 deadline_ns, struct err *e)
+static int read_line(int fd, char *line, int *end_fd, u64 deadline_ns, struct err *e)
 {
 	for (size_t n = 0; n + 1 < ANSWER_MAX;) {
 		struct pollfd p = {.fd = fd, .events = POLLIN};
-		u64 now = monotonic_ns();
+		u64 now = monotonic_ns(), left_ms;
 		ssize_t k;
 
 		if (now >= deadline_ns)
 			return err_set(e, -ETIMEDOUT, "no answer");
-		if (poll(&p, 1, (int)((deadline_ns - now + 999999) / 1000000)) <= 0)
+		left_ms = (deadline_ns - now + 999999) / 1000000;
+		if (poll(&p, 1, left_ms < 1000000 ? (int)left_ms : 1000000) <= 0)
 			continue;
-		k = recv(fd, line + n, 1, 0);
+		k = recv_byte(fd, line + n, end_fd);
 		if (k < 0 && (errno == EAGAIN || errno == EINTR))
 			continue;
 		if (k <= 0)
@@ -59,214 +92,125 @@ static int read_line(int fd, char *line, u64 deadline_ns, struct err *e)
 	return err_set(e, -EPROTO, "a line that is too long");
 }
 
-static int shake_hands(int fd, const char *id, unsigned port, u64 timeout_ns, struct err *e)
+/* -ECONNREFUSED: the guest does not listen. */
+static int shake_hands(int fd, const struct target *t, int *end_fd, struct err *e)
 {
 	char line[ANSWER_MAX];
 	struct err why;
-	int n = snprintf(line, sizeof(line), "CONNECT %u\n", port);
-	u64 now = monotonic_ns();
-	u64 end = timeout_ns < UINT64_MAX - now ? now + timeout_ns : UINT64_MAX;
+	int n = snprintf(line, sizeof(line), "CONNECT %u END\n", t->port);
 
 	if (send(fd, line, (size_t)n, MSG_NOSIGNAL) != n)
-		return err_sys(e, errno, "cannot talk to the vsock of VM \"%s\"", id);
-	n = read_line(fd, line, end, &why);
+		return err_sys(e, errno, "cannot talk to the vsock of VM \"%s\"", t->id);
+	n = read_line(fd, line, end_fd, later(t->timeout_ns), &why);
 	if (n == -ETIMEDOUT)
-		return err_set(e, n, "the guest of VM \"%s\" did not answer on port %u in time", id,
-			port);
+		return err_set(e, n, "the guest of VM \"%s\" did not answer on port %u in time",
+			t->id, t->port);
 	if (n == 0)
 		return err_set(e, -ECONNREFUSED,
-			"the guest of VM \"%s\" does not listen on port %u", id, port);
+			"the guest of VM \"%s\" does not listen on port %u", t->id, t->port);
 	if (n < 0 || strncmp(line, "OK ", 3))
-		return err_set(e, -EPROTO, "the vsock of VM \"%s\" answered something unknown", id);
+		return err_set(e, -EPROTO, "the vsock of VM \"%s\" answered something unknown",
+			t->id);
 	return 0;
 }
 
-/* ---- the pump ---- */
-
-struct way {
-	int in, out;
-	bool in_sock, out_sock;
-	bool in_end;  /* nothing more comes */
-	bool out_end; /* the end was passed on, or nobody takes more */
-	bool lost;    /* something was not taken */
-	size_t off, len;
-	char buf[BUF_SIZE];
-};
-
-static bool wants_read(const struct way *w)
+static int connect_once(const struct target *t, int *ret_fd, int *ret_end, struct err *e)
 {
-	return !w->in_end && !w->out_end && w->len == 0;
-}
+	const int room = SEND_ROOM;
+	_cleanup_fd_ int fd = -1, end = -1;
+	int r = client_connect(&fd, t->id, "vsock.sock", e);
 
-static bool wants_write(const struct way *w)
-{
-	return !w->out_end && w->len > 0;
-}
-
-static int fill(struct way *w, struct err *e)
-{
-	ssize_t n = w->in_sock ? recv(w->in, w->buf, BUF_SIZE, MSG_DONTWAIT)
-			       : read(w->in, w->buf, BUF_SIZE);
-
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return 0;
-	if (n < 0 && errno == ECONNRESET)
-		n = 0; /* gone; what it said before that was read before that */
-	if (n < 0)
-		return err_sys(e, errno, "cannot read %s", w->in_sock ? "from the guest" : "stdin");
-	w->off = 0;
-	w->len = (size_t)n;
-	w->in_end = n == 0;
+	if (r)
+		return r;
+	/* More on its way means fewer wake-ups; it works with less. */
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room)))
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+	r = shake_hands(fd, t, &end, e);
+	if (r)
+		return r;
+	*ret_fd = fd_steal(&fd);
+	*ret_end = fd_steal(&end);
 	return 0;
 }
 
-/* Nobody takes more at the other end. */
-static void give_up(struct way *w)
+/* Tries again until @deadline_ns what time may mend. */
+static int connect_until(const struct target *t, u64 deadline_ns, int *ret_fd, int *ret_end,
+	struct err *e)
 {
-	w->lost = w->lost || w->len > 0;
-	w->out_end = true;
-}
+	for (;;) {
+		int r = connect_once(t, ret_fd, ret_end, e);
+		u64 now = monotonic_ns();
 
-static int drain(struct way *w, struct err *e)
-{
-	ssize_t n = w->out_sock ? send(w->out, w->buf + w->off, w->len, MSG_NOSIGNAL | MSG_DONTWAIT)
-				: write(w->out, w->buf + w->off, w->len);
-
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return 0;
-	if (n < 0 && w->out_sock && (errno == EPIPE || errno == ECONNRESET)) {
-		give_up(w); /* but print what it still has to say */
-		return 0;
-	}
-	if (n < 0)
-		return err_sys(e, errno, "cannot write %s",
-			w->out_sock ? "to the guest" : "stdout");
-	w->off += (size_t)n;
-	w->len -= (size_t)n;
-	return 0;
-}
-
-/* Passes the end on, once everything before it was. */
-static void pass_end(struct way *w)
-{
-	if (!w->in_end || w->len || w->out_end)
-		return;
-	w->out_end = true;
-	if (w->out_sock)
-		shutdown(w->out, SHUT_WR);
-}
-
-/* Moves what can be moved in one direction. */
-static int move(struct way *w, short in_events, short out_events, struct err *e)
-{
-	int r = 0;
-
-	if (wants_read(w) && in_events)
-		r = fill(w, e);
-	/* Straight on with what came: it mostly fits. Only where writing cannot block, though. */
-	if (!r && wants_write(w) && (out_events || w->out_sock))
-		r = drain(w, e);
-	pass_end(w);
-	return r;
-}
-
-static int pump(struct way *up, struct way *down, int fd, struct err *e)
-{
-	while (!up->out_end || !down->out_end) {
-		struct pollfd p[3] = {
-			{.fd = fd, .events = (short)((wants_read(down) ? POLLIN : 0) |
-						   (wants_write(up) ? POLLOUT : 0))},
-			{.fd = wants_read(up) ? up->in : -1, .events = POLLIN},
-			{.fd = wants_write(down) ? down->out : -1, .events = POLLOUT},
-		};
-		bool gone;
-		int r;
-
-		/* A hangup is always reported: once it is known, only ask when there is something
-		 * to do about it. */
-		if (up->out_end && !p[0].events)
-			p[0].fd = -1;
-		if (poll(p, 3, -1) < 0) {
-			if (errno == EINTR)
-				continue;
-			return err_sys(e, errno, "cannot wait for the guest");
-		}
-		/* Hung up both ways: what it sent is still there to read, but it takes no more. */
-		gone = p[0].revents & (POLLHUP | POLLERR);
-		r = move(down, p[0].revents & (POLLIN | POLLHUP | POLLERR), p[2].revents, e);
-		if (r)
+		if ((r != -ENOENT && r != -ECONNREFUSED && r != -EAGAIN) || now >= deadline_ns)
 			return r;
-		if (gone)
-			give_up(up);
-		r = move(up, p[1].revents, p[0].revents & POLLOUT, e);
-		if (r)
-			return r;
+		nanosleep(&(struct timespec){.tv_nsec = RETRY_NS}, NULL);
 	}
-	if (up->lost)
+}
+
+/* Whether the guest ended its stream in good order; where nobody tells, one has to believe it. */
+static bool ended_well(int end_fd)
+{
+	ssize_t n;
+	char byte;
+
+	if (end_fd < 0)
+		return true;
+	do
+		n = read(end_fd, &byte, 1);
+	while (n < 0 && errno == EINTR);
+	return n == 1;
+}
+
+static int join(const struct target *t, int fd, int end_fd, struct err *e)
+{
+	bool lost;
+	int r = pump(STDIN_FILENO, STDOUT_FILENO, fd, &lost, e);
+
+	if (r)
+		return r;
+	if (!ended_well(end_fd))
+		return err_set(e, -ECONNRESET,
+			"the connection to port %u of VM \"%s\" was cut off: the guest reset it, "
+			"or the VM ended", t->port, t->id);
+	if (lost)
 		return err_set(e, -EPIPE,
-			"the guest closed the connection before it took all input");
+			"the guest of VM \"%s\" closed the connection before it took all input",
+			t->id);
 	return 0;
 }
 
-/*
- * A pipe whose reader is slow must not stop the other direction, but O_NONBLOCK on stdout would be
- * seen by everybody who shares it: open the pipe anew, for us alone. Other kinds are used as is.
- */
-static int open_stdout(void)
-{
-	struct stat st;
-	int fd = -1;
-
-	if (fstat(STDOUT_FILENO, &st) == 0 && S_ISFIFO(st.st_mode))
-		fd = open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_CLOEXEC);
-	return fd >= 0 ? fd : fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
-}
-
-static int join(int fd, struct err *e)
-{
-	struct way *up = calloc(1, sizeof(*up)), *down = calloc(1, sizeof(*down));
-	_cleanup_fd_ int out = open_stdout();
-	int r;
-
-	if (!up || !down) {
-		r = err_sys(e, ENOMEM, "cannot make buffers");
-	} else if (out < 0) {
-		r = err_sys(e, errno, "cannot write stdout");
-	} else {
-		up->in = STDIN_FILENO;
-		up->out = down->in = fd;
-		up->out_sock = down->in_sock = true;
-		down->out = out;
-		r = pump(up, down, fd, e);
-	}
-	free(up);
-	free(down);
-	return r;
-}
+static const struct opt_parser parser = {
+	.verb = "connect",
+	.usage = "connect [--timeout TIME] [--wait TIME] ID PORT",
+	.summary = "Joins stdin and stdout to the port PORT the guest of VM ID listens on,\n"
+		   "by vsock. The end of stdin is passed on as a half close; ends when the\n"
+		   "guest closes. Exits with 0 if all that the guest sent came through and\n"
+		   "it took all input; else with 1, and one line on stderr that says why.",
+	.examples = "  echo hello | kelvin connect web 1024\n"
+		    "  kelvin connect web 1024 < request > answer\n"
+		    "  kelvin connect --wait 5s web 1024     # as soon as it listens\n"
+		    "  kelvin connect web 1024 < /dev/null   # only listen\n"
+		    "  tar c dir | kelvin connect web 7 | tar x -C /elsewhere\n",
+	.opts = opts,
+	.opt_count = ARRAY_SIZE(opts),
+};
 
 int cmd_connect(int argc, char **argv)
 {
-	struct opt_parser p = {
-		.verb = "connect",
-		.usage = "connect [--timeout TIME] ID PORT",
-		.summary = "Joins stdin and stdout to the port PORT the guest of VM ID listens\n"
-			   "on, by vsock. The end of stdin is passed on as a half close; ends\n"
-			   "when the guest closes.",
-		.examples = "  echo hello | kelvin connect web 1024\n"
-			    "  kelvin connect web 1024 < request > answer\n",
-		.opts = opts,
-		.opt_count = ARRAY_SIZE(opts),
-	};
-	u64 timeout_ns = TIMEOUT_NS, port;
-	_cleanup_fd_ int fd = -1;
+	struct opt_parser p = parser;
+	struct target t = {.timeout_ns = TIMEOUT_NS};
+	u64 wait_ns = 0, port, *time;
+	_cleanup_fd_ int fd = -1, end = -1;
 	const char *arg;
 	struct err e;
 	int id;
 
 	opt_begin(&p, argc, argv);
-	while ((id = opt_next(&p, &arg)) > 0)
-		if (parse_time(arg, &timeout_ns, &e))
-			return usage_error(&p, "--timeout: %s", e.msg);
+	while ((id = opt_next(&p, &arg)) > 0) {
+		time = id == OPT_WAIT ? &wait_ns : &t.timeout_ns;
+		if (parse_time(arg, time, &e))
+			return usage_error(&p, "--%s: %s", id == OPT_WAIT ? "wait" : "timeout", e.msg);
+	}
 	if (id < 0)
 		return 2;
 	if (argc - optind != 2)
@@ -274,8 +218,9 @@ int cmd_connect(int argc, char **argv)
 						      : "one VM and one port, please");
 	if (parse_uint(argv[optind + 1], 0, UINT32_MAX - 1, &port, &e))
 		return usage_error(&p, "the port: %s", e.msg);
-	if (client_connect(&fd, argv[optind], "vsock.sock", &e) ||
-		shake_hands(fd, argv[optind], (unsigned)port, timeout_ns, &e) || join(fd, &e))
+	t.id = argv[optind];
+	t.port = (unsigned)port;
+	if (connect_until(&t, later(wait_ns), &fd, &end, &e) || join(&t, fd, end, &e))
 		return fail(&e);
 	return 0;
 }
