@@ -28,14 +28,13 @@ static int ask_fd, answer_fd;
 static bool ask_sleeps, answer_sleeps; /* the asker, the answerer */
 static uint64_t rounds;
 
-static void run_on(int cpu)
+static cpu_set_t only(int cpu)
 {
 	cpu_set_t set;
 
 	CPU_ZERO(&set);
 	CPU_SET(cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set) < 0)
-		die("processor %d", cpu);
+	return set;
 }
 
 static void ring(int fd)
@@ -63,7 +62,6 @@ static void watch(struct line *line, uint64_t round)
 static void *answer(void *arg)
 {
 	(void)arg;
-	run_on(1);
 	for (uint64_t i = 1; i <= rounds; i++) {
 		if (answer_sleeps)
 			rest(ask_fd);
@@ -96,6 +94,8 @@ static void ask(uint64_t *ns)
 
 int main(int argc, char **argv)
 {
+	cpu_set_t first = only(0), second = only(1);
+	pthread_attr_t attr;
 	pthread_t thread;
 	uint64_t *ns;
 
@@ -112,8 +112,11 @@ int main(int argc, char **argv)
 	answer_fd = eventfd(0, EFD_CLOEXEC);
 	if (!ns || ask_fd < 0 || answer_fd < 0)
 		die("eventfd");
-	run_on(0);
-	if (pthread_create(&thread, NULL, answer, NULL))
+	/* Before it runs: it might have to wait for ever for the processor that we keep busy. */
+	pthread_attr_init(&attr);
+	if (pthread_attr_setaffinity_np(&attr, sizeof(second), &second) ||
+	    sched_setaffinity(0, sizeof(first), &first) < 0 ||
+	    pthread_create(&thread, &attr, answer, NULL))
 		die("thread");
 	ask(ns);
 	pthread_join(thread, NULL);

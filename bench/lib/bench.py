@@ -19,6 +19,7 @@ class Bench:
         self.lab = lab
         self.results = results
         self.peers = peers
+        self.metrics = []  # of the benchmark at hand: those to measure
         self.rounds = rounds
         # Runs of many operations are long, and medians of medians: a tenth will do.
         self.long_rounds = max(1, rounds // 10)

@@ -3,13 +3,14 @@
 
 The file lies on a real disk and is written from end to end before the first run. For the
 page-cached metrics it is in memory as a whole; the direct ones pass the page cache by. All
-subjects do the same work: kelvin and QEMU with the same guest, which counts by the TSC.
+subjects do the same work: kelvin and QEMU with the same guest, which counts by the TSC and looks at
+its ring without a rest, for on QEMU it cannot sleep. With kelvin-sleep it does sleep.
 """
 import collections
 import json
 import os
 
-from lib.guests import report
+from lib.guests import looking, report
 from lib.lab import FIO, Failure
 
 DISK_MIB = 1024
@@ -37,9 +38,10 @@ TEXT = {
 def metric(name):
     kind = name.removesuffix("-direct")
     where = "O_DIRECT" if WORKS[name].direct else "page-cached file"
-    return name, UNITS[kind], "kelvin qemu floor-fio", f"{TEXT[kind]}, {where}"
+    return name, UNITS[kind], "kelvin kelvin-sleep qemu floor-fio", f"{TEXT[kind]}, {where}"
 
 
+SEPARATE = True
 METRICS = [metric(name) for name in WORKS]
 
 
@@ -98,7 +100,7 @@ def fio_run(lab, path, work):
 def guest_run(subject, lab, path, work, count):
     """What the guest reports."""
     words = [f"op={work.op}", f"pattern={work.pattern}", f"bs={work.bs}", f"qd={work.qd}",
-             f"count={count}", f"range={range_mib(work)}M"]
+             f"count={count}", f"range={range_mib(work)}M", *looking(subject)]
     if subject == "qemu":
         cache = "none" if work.direct else "writeback"
         options = ["-object", "iothread,id=io",
@@ -136,7 +138,7 @@ def sample(bench, subject, name, path, tsc_khz):
 def run(bench):
     subjects = []
     if bench.can("kelvin", "blk") and bench.kelvin_has("--disk"):
-        subjects.append("kelvin")
+        subjects += ["kelvin", "kelvin-sleep"]
     if bench.can("qemu", "blk"):
         subjects.append("qemu")
     if bench.can("fio"):
@@ -144,7 +146,7 @@ def run(bench):
     if not subjects:
         return
     path, tsc_khz = disk(bench.lab), bench.tsc_khz()
-    for name in WORKS:
+    for name in bench.metrics:
         warm(path)
         bench.interleave(f"blk {name}", bench.long_rounds, {
             s: lambda s=s, name=name: sample(bench, s, name, path, tsc_khz) for s in subjects})

@@ -5,6 +5,7 @@ import re
 from lib.guests import QEMU_MICROVM, ask, detached, kelvin_ready
 from lib.lab import RAM, RAM_MIB, Failure
 
+SEPARATE = False  # whether each metric can be measured alone
 METRICS = [
     ("first-instruction", "us", "kelvin floor-boot",
      "process start to the guest's first instruction"),

@@ -67,6 +67,11 @@ def qemu_command(lab, name, words, options):
             "-append", " ".join(words)]
 
 
+def looking(subject):
+    """The word that keeps a guest from sleeping."""
+    return [] if subject == "kelvin-sleep" else ["poll"]
+
+
 def report(subject, lab, name, words, options, timeout=30):
     """Runs a guest on @subject to its end; what it said at the end."""
     if subject == "qemu":
@@ -76,7 +81,7 @@ def report(subject, lab, name, words, options, timeout=30):
     try:
         out = lab.spawn("exit", cmd, timeout=timeout, good=good)["out"]
     finally:
-        if subject == "kelvin":
+        if subject != "qemu":
             lab.end_vms()
     for line in reversed(out.splitlines()):
         if line.startswith("{"):
@@ -92,5 +97,5 @@ def resident(subject, lab, name, words, options):
         with lab.background(*command(lab, name, words, options)) as process:
             yield process
     finally:
-        if subject == "kelvin":
+        if subject != "qemu":
             lab.end_vms()

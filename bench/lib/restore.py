@@ -12,6 +12,7 @@ from lib.lab import RAM_MIB, Failure
 FILL_MIB = 16
 CLONES = 100
 
+SEPARATE = False  # whether each metric can be measured alone
 METRICS = [
     ("first-instruction", "us", "kelvin floor-restore floor-pooled",
      "process start (pooled: request) to the guest's first instruction"),

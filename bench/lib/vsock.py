@@ -24,6 +24,7 @@ BULK = {
     "to-host-4k": ("recv", 4096),
 }
 
+SEPARATE = True
 METRICS = [
     ("to-guest", "Gb/s", "kelvin floor-unix",
      "bytes to the guest, written 64 KiB at a time, until it has told how many it got"),
@@ -70,18 +71,17 @@ def bulk(bench, subject, metric):
     bench.add("vsock", metric, subject, bits / seconds)
 
 
-def round_trip(bench, subject):
+def round_trip(bench, subject, metric):
     with server(bench, subject, 65536) as path:
         said = bench.lab.ask_tool("vsockload", path, "ping", str(PINGS), str(PING_LEN))
-    bench.results.add_trips("vsock", "round-trip", subject, said["p50_ns"], said["p99_ns"])
+    bench.results.add_trips("vsock", metric, subject, said["p50_ns"], said["p99_ns"])
 
 
 def run(bench):
     subjects = ["floor-unix"]
     if bench.can("kelvin", "vsock"):
         subjects.append("kelvin")
-    for metric in BULK:
+    for metric in bench.metrics:
+        take = bulk if metric in BULK else round_trip
         bench.interleave(f"vsock {metric}", bench.long_rounds, {
-            s: lambda s=s, metric=metric: bulk(bench, s, metric) for s in subjects})
-    bench.interleave("vsock round trip", bench.long_rounds, {
-        s: lambda s=s: round_trip(bench, s) for s in subjects})
+            s: lambda s=s, take=take, metric=metric: take(bench, s, metric) for s in subjects})
