@@ -209,7 +209,8 @@ int cmd_connect(int argc, char **argv)
 	while ((id = opt_next(&p, &arg)) > 0) {
 		time = id == OPT_WAIT ? &wait_ns : &t.timeout_ns;
 		if (parse_time(arg, time, &e))
-			return usage_error(&p, "--%s: %s", id == OPT_WAIT ? "wait" : "timeout", e.msg);
+			return usage_error(&p, "--%s: %s", id == OPT_WAIT ? "wait" : "timeout",
+				e.msg);
 	}
 	if (id < 0)
 		return 2;

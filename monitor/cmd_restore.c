@@ -13,7 +13,8 @@ enum { OPT_COUNT = OPT_OWN };
 static const struct opt_spec opts[] = {
 	{"count", "N", "N clones, named ID-0 to ID-(N-1), with --detach", OPT_COUNT},
 	{"disk", "id=ID,KEYS", "changes a disk; KEYS: path=F and those of run", OPT_DISK},
-	{"net", "id=ID,KEYS", "changes a network; KEYS: those of run, all but\nmtu and queues", OPT_NET},
+	{"net", "id=ID,KEYS", "changes a network; KEYS: those of run, all but\nmtu and queues",
+		OPT_NET},
 	VM_OPTS,
 };
 

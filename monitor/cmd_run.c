@@ -11,7 +11,8 @@ enum { OPT_MEMORY = OPT_OWN, OPT_CPUS, OPT_INITRD, OPT_CONSOLE, OPT_BOOT, OPT_ME
 
 #define DISK_KEYS                                                                                  \
 	"ro, sync=writeback|unsafe|direct, id=ID,\n"                                               \
-	"overlay=F (is written instead of the image),\n"                                           \
+	"overlay=F (is written instead of the image), moved\n"                                     \
+	"(the image is a copy of the overlay's),\n"                                                \
 	"ops=N and bytes=SIZE a second, burst=T (as much\n"                                        \
 	"of these as may be saved up: 100ms)"
 #define NET_KEYS                                                                                   \

@@ -25,6 +25,7 @@ struct disk_spec {
 	char path[PATH_MAX];    /* of the image */
 	char overlay[PATH_MAX]; /* empty: none, or a private one without a name (`is_overlaid`) */
 	bool is_overlaid;
+	bool moved; /* the image is a copy of the one that the overlay was made for */
 	bool read_only;
 	enum disk_sync sync;
 	struct limit_config limit;

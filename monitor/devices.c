@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "monitor/base/log.h"
@@ -75,12 +76,23 @@ static int check_identity(const struct disk_spec *s, const struct disk *disk, st
 		s->id, s->path, what, s->id, s->path);
 }
 
+/* Where overlays without a name lie: they may grow, so it should be on a disk. */
+static const char *overlay_dir(void)
+{
+	const char *dir = getenv("TMPDIR");
+
+	return dir && dir[0] == '/' ? dir : "/var/tmp";
+}
+
 static int open_disk(struct disk **ret, const struct disk_spec *s, struct ring *ring,
 	struct err *e)
 {
 	struct disk_config cfg = {
 		.path = s->path,
 		.overlay = s->overlay[0] ? s->overlay : NULL,
+		.saved_overlay = s->saved_overlay[0] ? s->saved_overlay : NULL,
+		.overlay_dir = s->is_overlaid ? overlay_dir() : NULL,
+		.base_moved = s->moved || (!s->has_identity && s->saved_overlay[0]),
 		.read_only = s->read_only,
 		.sync = s->sync,
 	};

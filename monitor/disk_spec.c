@@ -76,7 +76,7 @@ int disk_option(struct dev_spec *d, const char *text, bool changes, struct err *
 	static char path[PATH_MAX], overlay[PATH_MAX];
 	char id[DEV_ID_MAX + 2] = "";
 	u64 ops = 0, bytes = 0, burst_ns = BURST_NS;
-	bool read_only = false;
+	bool read_only = false, moved = false;
 	unsigned sync = DISK_WRITEBACK;
 	struct kv_field f[] = {
 		{.key = "path", .type = KV_TEXT, .out = path, .cap = sizeof(path)},
@@ -88,6 +88,7 @@ int disk_option(struct dev_spec *d, const char *text, bool changes, struct err *
 		{.key = "bytes", .type = KV_SIZE, .out = &bytes, .min = 1},
 		{.key = "burst", .type = KV_TIME, .out = &burst_ns, .min = 1,
 			.max = BURST_MAX_NS},
+		{.key = "moved", .type = KV_FLAG, .out = &moved},
 	};
 	struct disk_spec *s = NULL;
 	int r = kv_parse(text, f, ARRAY_SIZE(f), e);
@@ -115,12 +116,16 @@ int disk_option(struct dev_spec *d, const char *text, bool changes, struct err *
 	}
 	if (!changes)
 		s->read_only = read_only;
+	if (f[8].seen)
+		s->moved = moved;
 	if (f[3].seen || !changes)
 		s->sync = sync;
 	if (f[5].seen)
 		s->limit.ops = limit_of(ops, burst_ns);
 	if (f[6].seen)
 		s->limit.bytes = limit_of(bytes, burst_ns);
+	if (s->moved && !s->is_overlaid)
+		return err_set(e, -EINVAL, "moved goes with overlay");
 	if (s->read_only && s->is_overlaid)
 		return err_set(e, -EINVAL, "ro and overlay exclude each other: with an overlay the "
 					   "image is never written anyway");

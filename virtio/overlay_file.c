@@ -137,7 +137,7 @@ static int same_file(const struct disk_identity *was, const struct disk_identity
 	if (!what || moved)
 		return 0;
 	return err_set(e, -EINVAL,
-		"it belongs to another file than %s (its %s differs); base_moved=on for a copy",
+		"it belongs to another file than %s (its %s differs); say moved if that is a copy",
 		path, what);
 }
 
