@@ -96,8 +96,7 @@ static u64 negotiated(const struct net *n)
 	u64 f = n->dev.status & VIRTIO_CONFIG_S_FEATURES_OK ? n->dev.driver_features : 0;
 
 	f &= n->backend.offloads & NET_OFFLOADS;
-	if (!(f & NET_F(CSUM)))
-		f &= ~(NET_F(HOST_TSO4) | NET_F(HOST_TSO6) | 1ull << NET_F_HOST_USO);
+	/* From the guest each frame says itself that it needs CSUM. */
 	if (!(f & NET_F(GUEST_CSUM)))
 		f &= ~(NET_F(GUEST_TSO4) | NET_F(GUEST_TSO6) | 1ull << NET_F_GUEST_USO4 |
 			1ull << NET_F_GUEST_USO6);

@@ -300,6 +300,14 @@ static void starved(struct net_rx *rx)
 	}
 }
 
+/* Whether the driver can have no more buffers: its ring has no entry left, or no descriptor. */
+static bool has_all(const struct net_rx *rx)
+{
+	const struct vq *q = queue_of(rx);
+
+	return q->in_flight_count >= q->size || rx->iov_count >= q->size || pool_is_full(rx);
+}
+
 enum fate { FITS, WAITS, NEVER };
 
 /*
@@ -323,12 +331,8 @@ static enum fate gather(struct net_rx *rx, const struct rx_slot *s, u32 len, u16
 	while (room < len) {
 		if (k && !rx->n->merge)
 			return NEVER;
-		if (!find_free(rx, &free_at)) {
-			/* More than all the driver has? */
-			if (queue_of(rx)->in_flight_count >= queue_of(rx)->size || pool_is_full(rx))
-				return NEVER;
-			return WAITS;
-		}
+		if (!find_free(rx, &free_at))
+			return has_all(rx) ? NEVER : WAITS;
 		room += room_in(rx, &rx->pool[free_at], !k);
 		list[k++] = (u16)free_at++;
 	}

@@ -115,6 +115,28 @@ static void test_merge(void **state)
 	ng_finish(&g);
 }
 
+/* Long frames, all of a sudden, that need more buffers than the ring has: each gets its own. */
+static void test_burst_of_long_frames(void **state)
+{
+	struct ng g = {.features = NG_GSO, .offloads = NET_OFFLOADS, .rx_size = 256};
+
+	ng_make(&g, NULL);
+	ng_driver(&g, 256);
+	for (unsigned round = 0; round < 5; round++) {
+		/* 1 + 2 + 4 + 8 + 16 short ones, so that 16 are read at once into a buffer each. */
+		for (u32 i = 0; i < 31; i++)
+			ng_host_frame(&g, 100, i);
+		for (u32 i = 0; i < 30; i++)
+			ng_host_frame(&g, 60000 + i, i);
+		for (u32 i = 0; i < 31; i++)
+			ng_expect_frame(&g, 100, i);
+		for (u32 i = 0; i < 30; i++)
+			ng_expect_frame(&g, 60000 + i, i);
+	}
+	assert_int_equal(g.n->stats.rx_dropped, 0);
+	ng_finish(&g);
+}
+
 /* N09: the host floods, the guest has no buffers. Its kick comes after the frames, or before. */
 static void test_n09_starved_then_kick(void **state)
 {
@@ -211,6 +233,31 @@ static void test_n09_half_a_frame(void **state)
 static void test_n09_half_a_frame_event_idx(void **state)
 {
 	half_a_frame(VIRTIO_MASK_EVENT_IDX);
+}
+
+/* Two descriptors a buffer: half a ring of them is all there can be, and no frame waits for more. */
+static void test_n09_more_than_all(void **state)
+{
+	struct ng g = {.features = NG_GSO, .offloads = NET_OFFLOADS, .rx_size = 16};
+	u16 head;
+	u32 len;
+
+	ng_make(&g, NULL);
+	ng_driver(&g, 0);
+	for (u32 i = 0; i < 8; i++) {
+		u64 gpa = 0x180000 + i * 0x1000;
+
+		vqb_add(&g.rx[0], (struct vqb_buf[]){VQB_W(gpa, 12), VQB_W(gpa + 12, 500)}, 2);
+	}
+	drv_kick(g.dev, 0);
+	ng_host_frame(&g, 7 * 512 + 501, 1);
+	ng_host_frame(&g, 7 * 512 + 500, 2);
+	for (u32 i = 0; i < 8; i++) {
+		NG_UNTIL(&g, vqb_used(&g.rx[0], &head, &len));
+		assert_int_equal(len, 512);
+	}
+	assert_int_equal(g.n->stats.rx_dropped, 1);
+	ng_finish(&g);
 }
 
 /* The host takes no more. How many frames went, with others still in the queue. */
@@ -458,6 +505,7 @@ static void test_reset_races_with_io(void **state)
 		while (recv(g.host[0], in, sizeof(in), 0) > 0)
 			;
 	}
+	ng_settle(&g); /* the loop is us: nobody else would end what is under way */
 	drv_reset(g.dev);
 	g.no_refill = false;
 	ng_driver(&g, 32);
@@ -576,10 +624,12 @@ int main(void)
 		cmocka_unit_test(test_batches),
 		cmocka_unit_test(test_to_guest),
 		cmocka_unit_test(test_merge),
+		cmocka_unit_test(test_burst_of_long_frames),
 		cmocka_unit_test(test_n09_starved_then_kick),
 		cmocka_unit_test(test_n09_kick_then_frames),
 		cmocka_unit_test(test_n09_frames_before_driver),
 		cmocka_unit_test(test_n09_half_a_frame),
+		cmocka_unit_test(test_n09_more_than_all),
 		cmocka_unit_test(test_n09_half_a_frame_event_idx),
 		cmocka_unit_test(test_host_takes_no_more),
 		cmocka_unit_test(test_n03_dropped_between_blocked),

@@ -8,6 +8,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -182,6 +183,48 @@ static void test_slow_peer(void **state)
 static void test_slow_peer_and_resets(void **state)
 {
 	send_to_slow_peer(true);
+}
+
+static void *reset_once(void *arg)
+{
+	struct ng *g = arg;
+
+	drv_reset(g->dev);
+	ng_driver(g, 256);
+	return NULL;
+}
+
+/* The reset comes while a frame is on its way that will go in part: the rest of it still goes. */
+static void test_reset_in_half_a_frame(void **state)
+{
+	u32 small = 4608, len;
+	pthread_t vcpu;
+	struct ng g;
+
+	stream_init(&g);
+	assert_int_equal(setsockopt(g.n->backend.fds[0], SOL_SOCKET, SO_SNDBUF, &small,
+		sizeof(small)), 0);
+	ng_frame_out(out, 60000, 1);
+	ng_send(&g, 0, NULL, out, 60000);
+	NG_UNTIL(&g, g.dev->io_count == 1);
+	assert_int_equal(pthread_create(&vcpu, NULL, reset_once, &g), 0);
+	for (bool begun = false; !begun; usleep(100)) {
+		pthread_mutex_lock(&g.dev->lock);
+		begun = g.dev->resetting;
+		pthread_mutex_unlock(&g.dev->lock);
+	}
+	while (pthread_tryjoin_np(vcpu, NULL))
+		ng_turn(&g);
+	assert_true(g.n->tx[0]->rest_end > 0);
+	NG_UNTIL(&g, (peer_read(&g, 3000), len = peer_frame(&g, in)) > 0);
+	assert_int_equal(len, 60000);
+	assert_memory_equal(in, out, len);
+	ng_frame_out(out, 333, 2);
+	ng_send(&g, 0, NULL, out, 333);
+	NG_UNTIL(&g, (peer_read(&g, 3000), len = peer_frame(&g, in)) > 0);
+	assert_int_equal(len, 333);
+	assert_memory_equal(in, out, len);
+	ng_finish(&g);
 }
 
 /* A guest without buffers: the peer has to wait, and nothing turns. */
@@ -410,6 +453,7 @@ int main(void)
 		cmocka_unit_test(test_cut_anywhere),
 		cmocka_unit_test(test_slow_peer),
 		cmocka_unit_test(test_slow_peer_and_resets),
+		cmocka_unit_test(test_reset_in_half_a_frame),
 		cmocka_unit_test(test_n09_starved),
 		cmocka_unit_test(test_bad_lengths),
 		cmocka_unit_test(test_peer_dies),
