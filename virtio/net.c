@@ -52,32 +52,51 @@ static void run_pairs(struct net *n)
 	}
 }
 
-/* The timer: for what a rate limit holds up. */
+/*
+ * The timer: for what a rate limit holds up, at the earliest time that was asked for. While its
+ * callback looks through the pairs they only ask; else each would end the timer of the one before.
+ */
 
-static void timer_done(struct ring_op *op, int res)
-{
-	struct net *n = container_of(op, struct net, timer_op);
-
-	pthread_mutex_lock(&n->dev.lock);
-	run_pairs(n); /* what is still held up sets the timer again */
-	pthread_mutex_unlock(&n->dev.lock);
-}
-
-void net_timer(struct net *n, u64 due_ns)
+static void set_timer(struct net *n)
 {
 	u64 now_ns;
 
 	if (n->timer_op.busy) {
-		/* Too late? Its callback comes to here again. */
-		if (n->timer_at_ns > due_ns) {
+		/* Too late? Its callback sets it again. */
+		if (n->timer_at_ns > n->due_ns) {
 			n->timer_at_ns = 0;
 			ring_cancel(n->ring, &n->timer_op);
 		}
 		return;
 	}
 	now_ns = monotonic_ns();
-	n->timer_at_ns = due_ns;
-	ring_timeout(n->ring, &n->timer_op, &n->timer_ts, due_ns > now_ns ? due_ns - now_ns : 0);
+	n->timer_at_ns = n->due_ns;
+	ring_timeout(n->ring, &n->timer_op, &n->timer_ts,
+		n->due_ns > now_ns ? n->due_ns - now_ns : 0);
+}
+
+static void timer_done(struct ring_op *op, int res)
+{
+	struct net *n = container_of(op, struct net, timer_op);
+
+	pthread_mutex_lock(&n->dev.lock);
+	if (n->due_ns <= monotonic_ns()) {
+		n->due_ns = 0;
+		n->in_timer = true;
+		run_pairs(n);
+		n->in_timer = false;
+	}
+	if (n->due_ns)
+		set_timer(n);
+	pthread_mutex_unlock(&n->dev.lock);
+}
+
+void net_timer(struct net *n, u64 due_ns)
+{
+	if (!n->due_ns || due_ns < n->due_ns)
+		n->due_ns = due_ns;
+	if (!n->in_timer)
+		set_timer(n);
 }
 
 void net_link_down(struct net *n)

@@ -158,6 +158,8 @@ struct net {
 	struct ring_op timer_op;
 	struct ring_time timer_ts;
 	u64 timer_at_ns; /* what it was set to; 0: it is being cancelled */
+	u64 due_ns;      /* what it should be set to; 0: nothing waits */
+	bool in_timer;
 
 	struct net_rx *rx[NET_PAIRS_MAX];
 	struct net_tx *tx[NET_PAIRS_MAX];

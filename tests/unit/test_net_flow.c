@@ -448,6 +448,27 @@ static void test_limit_bytes_to_guest(void **state)
 	ng_finish(&g);
 }
 
+/* What waits in one direction does not disturb what waits in the other. */
+static void test_limits_wait_quietly(void **state)
+{
+	struct ng g = {.cfg.rx.ops = {.size = 1, .refill_ns = 300000000},
+		.cfg.tx.ops = {.size = 1, .refill_ns = 600000000}};
+
+	ng_init(&g);
+	for (u32 i = 0; i < 3; i++) {
+		ng_host_frame(&g, 100, i);
+		ng_frame_out(out, 100, i);
+		ng_send(&g, 0, NULL, out, 100);
+	}
+	ng_settle(&g);
+	ng_run_ms(&g, 500);
+	assert_in_range(g.n->rx_limit.throttled, 1, 20);
+	assert_in_range(g.n->tx_limit.throttled, 1, 20);
+	ng_expect_frame(&g, 100, 0);
+	ng_expect_frame(&g, 100, 1);
+	ng_finish(&g);
+}
+
 static void test_limited_and_reset(void **state)
 {
 	struct ng g = {.cfg.rx.ops = {.size = 1, .refill_ns = 20000000},
@@ -637,6 +658,7 @@ int main(void)
 		cmocka_unit_test(test_snapshot_while_blocked),
 		cmocka_unit_test(test_limit_ops_to_host),
 		cmocka_unit_test(test_limit_bytes_to_guest),
+		cmocka_unit_test(test_limits_wait_quietly),
 		cmocka_unit_test(test_limited_and_reset),
 		cmocka_unit_test(test_reset_races_with_io),
 		cmocka_unit_test(test_reset_in_flight),
