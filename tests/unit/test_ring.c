@@ -469,19 +469,16 @@ static void test_tasks_run_once_a_turn(void **state)
 		{.op.done = done_with_task}};
 	struct counted_task c = {.task.run = run_task, .op = &sum};
 	struct ring *r = make(8);
-	int fd = memfd_create("tasks", MFD_CLOEXEC);
-	char buf[3];
 
 	the_task = &c;
 	task_ring = r;
 	for (unsigned i = 0; i < 3; i++)
-		ring_pread(r, &op[i].op, fd, &buf[i], 1, 0);
+		ring_nop(r, &op[i].op); /* all end at once, which a read need not do */
 	while (sum.runs < 3)
 		assert_int_equal(ring_run(r), 0);
 	assert_int_equal(c.runs, 1);
 	assert_int_equal(ring_poll_once(r), 0);
 	assert_int_equal(c.runs, 1);
-	close(fd);
 	ring_destroy(&r);
 }
 
