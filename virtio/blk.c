@@ -8,11 +8,13 @@
  * the other and back. This file has what is not a request: config space, the turns of the loop, the
  * limits, reset, snapshot, and changes of the disk while the guest runs.
  *
- * Turns. blk_run() takes what the queues have, at most one ring's worth of each, and starts it; the
- * disk's callbacks collect what is done, and at the end of the turn it goes to the used rings. With
- * a limit the queues are asked in turn for one chain each, so that none starves for another's
- * tokens. A chain without tokens goes back to its queue, which is not looked at before the timer:
- * nothing is held by a device that waits, so a reset, a pause or a snapshot finds nothing special.
+ * Turns. Each turn of the loop blk_run() takes a burst of chains from each queue and starts it; the
+ * disk's callbacks collect what is done, and at the end of the turn it goes to the used rings. So
+ * while the kernel works on one burst the driver sees to the one before, on another processor; a
+ * ring's worth at a time they would wait for each other. With a limit the queues are asked in turn
+ * for one chain each, so that none starves for another's tokens. A chain without tokens goes back
+ * to its queue, which is not looked at before the timer: nothing is held by a device that waits, so
+ * a reset, a pause or a snapshot finds nothing special.
  *
  * Reset. reset() runs on a vCPU thread, where the ring cannot be touched. What is with the disk
  * then is cancelled by the loop (process()) and waited for by the transport. A write that was

@@ -21,6 +21,8 @@
 #define BLK_RANGES_MAX       64u                /* of one discard or write-zeroes request */
 #define BLK_DISCARD_SECTORS  (1u << 22)         /* of one range: 2 GiB */
 #define BLK_ZEROES_SECTORS   (1u << 17)         /* 64 MiB: the disk may have to write them */
+#define BLK_BURST            8u                 /* chains of a queue taken in one turn */
+#define BLK_BURST_BYTES      65536u             /* and not one more once they have so much data */
 #define BLK_FEW              5u                 /* buffers a request holds without malloc() */
 
 enum blk_kind { BLK_READ, BLK_WRITE, BLK_FLUSH, BLK_DISCARD, BLK_ZEROES, BLK_GET_ID };
@@ -78,6 +80,7 @@ struct blk {
 	struct ring_task finish;
 
 	unsigned turn; /* the queue to be looked at first */
+	u64 taken;     /* bytes of data of the chains of this burst */
 	bool cancel;   /* reset() happened with requests under way */
 
 	struct limit limit;

@@ -420,6 +420,7 @@ static enum progress take(struct blk *b, struct vq *q)
 		free_req(r);
 		return QUEUE_STOP;
 	}
+	b->taken += r->len;
 	r->durable = write_through(b);
 	virtio_io_begin(&b->dev);
 	start(r);
@@ -432,7 +433,8 @@ static enum progress drain(struct blk *b, struct vq *q, unsigned burst)
 	enum progress p = QUEUE_MORE;
 
 	vq_kicks_off(q);
-	while (burst && p == QUEUE_MORE) {
+	b->taken = 0;
+	while (p == QUEUE_MORE && burst && b->taken < BLK_BURST_BYTES) {
 		switch (vq_pop(q, &b->chain)) {
 		case VQ_OK:
 			p = take(b, q);
@@ -446,33 +448,32 @@ static enum progress drain(struct blk *b, struct vq *q, unsigned burst)
 			virtio_fail(&b->dev);
 			return QUEUE_STOP;
 		case VQ_EMPTY:
-			burst = 0;
+			if (!virtio_want_kick(&b->dev, q))
+				return QUEUE_EMPTY;
+			vq_kicks_off(q);
 			break;
 		}
 	}
-	if (p == QUEUE_MORE && !virtio_want_kick(&b->dev, q))
-		return QUEUE_EMPTY;
+	if (p == QUEUE_MORE)
+		virtio_look_again(&b->dev, q);
 	return p;
 }
 
 void blk_run(struct blk *b)
 {
 	struct virtio_dev *d = &b->dev;
-	unsigned visits = b->limited ? VQ_SIZE_MAX : d->queue_count;
+	unsigned burst = b->limited ? 1 : BLK_BURST;
+	unsigned visits = b->limited ? BLK_BURST + d->queue_count : d->queue_count;
 	unsigned idle = 0;
 
 	if (b->waiting || b->next_disk || !virtio_live(d))
 		return;
 	while (visits-- && idle < d->queue_count) {
-		struct vq *q = &d->queue[b->turn];
-
-		switch (drain(b, q, b->limited ? 1 : q->size)) {
+		switch (drain(b, &d->queue[b->turn], burst)) {
 		case QUEUE_STOP: return; /* with the same queue, later */
 		case QUEUE_MORE: idle = 0; break;
 		case QUEUE_EMPTY: idle++; break;
 		}
 		b->turn = (b->turn + 1) % d->queue_count;
 	}
-	if (idle < d->queue_count)
-		virtio_schedule(d);
 }

@@ -153,6 +153,11 @@ void virtio_used_soon(struct virtio_dev *d, struct vq *q);
  * to sleep; until then the loop looks by itself. Call vq_kicks_off() before a drain. Under lock.
  */
 bool virtio_want_kick(struct virtio_dev *d, struct vq *q);
+/*
+ * The model leaves what there may be in @q for the next turn of the loop: process() is to be called
+ * then, without a kick. Under lock.
+ */
+void virtio_look_again(struct virtio_dev *d, struct vq *q);
 /* Config changed: bumps the generation, raises the config interrupt. Under lock. */
 void virtio_config_changed(struct virtio_dev *d);
 /* A ring is broken: NEEDS_RESET and a config interrupt; no ring access until reset. Under lock. */

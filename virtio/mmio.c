@@ -285,6 +285,14 @@ bool virtio_want_kick(struct virtio_dev *d, struct vq *q)
 	return d->ring ? !q->want && q->live : vq_kicks_on(q);
 }
 
+void virtio_look_again(struct virtio_dev *d, struct vq *q)
+{
+	if (d->ring)
+		q->want = true;
+	else if (vq_pending(q))
+		virtio_schedule(d);
+}
+
 /*
  * Calls process() if a queue that the model waits for has something; with @arm the driver is asked
  * to kick for those that have not. The model must ask again: if it does not care any more, for a

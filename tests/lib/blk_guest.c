@@ -133,12 +133,22 @@ unsigned bg_turn(struct bg *g)
 	return (unsigned)n + (fake_disk_step ? fake_disk_step(g->disk) : 0);
 }
 
+/* Whether the next turn finds chains, which is no callback. */
+static bool finds_chains(const struct bg *g)
+{
+	for (unsigned i = 0; i < g->queues; i++) {
+		if (g->dev->queue[i].want && vq_pending(&g->dev->queue[i]))
+			return !g->dev->frozen;
+	}
+	return false;
+}
+
 void bg_settle(struct bg *g)
 {
 	unsigned idle = 0;
 
 	while (idle < 3)
-		idle = bg_turn(g) ? 0 : idle + 1;
+		idle = bg_turn(g) || finds_chains(g) ? 0 : idle + 1;
 }
 
 struct bg_place bg_place_of(unsigned queue, u16 head)

@@ -754,25 +754,53 @@ static void test_header_is_copied(void **state)
 	assert_memory_equal(guest_at(&g->ram, p.data_gpa, 512), pattern, 512);
 }
 
-/* Q29: a driver that never lets the queue run dry gets its turns, and others too. */
-static void test_q29_bounded_turn(void **state)
+/* Q29: a turn takes a burst, and the next one goes on without a kick. */
+static void test_q29_burst(void **state)
 {
 	struct bg *g = *state;
-	struct blk_stats s;
 
-	for (unsigned i = 0; i < BG_SIZE / 2; i++)
-		bg_add(g, 0, GET_ID, 0, NULL, 0);
-	/* Behind those the same heads are offered again and again, up to a whole ring. */
+	g->disk->hold = true;
+	for (unsigned i = 0; i < 21; i++)
+		bg_add(g, 0, IN, i, NULL, 512);
+	virtio_process(g->dev);
+	assert_int_equal(g->disk->count, 8);
 	bg_settle(g);
-	assert_int_equal(vqb_used_waiting(&g->q[0]), BG_SIZE / 2);
+	assert_int_equal(g->disk->count, 21);
+	g->disk->hold = false;
+	bg_settle(g);
+	assert_int_equal(vqb_used_waiting(&g->q[0]), 21);
+}
+
+/* So it does where requests are large. */
+static void test_q29_burst_of_bytes(void **state)
+{
+	struct bg *g = *state;
+
+	g->disk->hold = true;
+	for (unsigned i = 0; i < 5; i++)
+		bg_add(g, 0, IN, i, NULL, i ? 65536 : 512);
+	virtio_process(g->dev);
+	assert_int_equal(g->disk->count, 2);
+	bg_settle(g);
+	assert_int_equal(g->disk->count, 5);
+	g->disk->hold = false;
+	bg_settle(g);
+}
+
+/* Q29, Q31: a whole ring of one head, which is answered at once and so may come again. */
+static void test_q29_q31_same_head(void **state)
+{
+	struct bg *g = *state;
+	u16 head = vqb_chain(&g->q[0], &VQB_W(bg_place(g, 0).status_gpa, 1), 1);
+
 	for (unsigned i = 0; i < BG_SIZE; i++)
-		vqb_offer(&g->q[0], g->q[0].chain[0][0]);
+		vqb_offer(&g->q[0], head);
 	vqb_publish(&g->q[0]);
 	virtio_process(g->dev);
-	bg_stats(g, &s);
-	assert_int_equal(s.rejected, 0);
-	assert_int_equal(vqb_used_waiting(&g->q[0]), BG_SIZE / 2 + BG_SIZE);
+	assert_int_equal(rejected(g), 8);
 	bg_settle(g);
+	assert_int_equal(rejected(g), BG_SIZE);
+	assert_int_equal(vqb_used_idx(&g->q[0]), BG_SIZE);
 }
 
 static void test_create_errors(void **state)
@@ -837,7 +865,9 @@ int main(void)
 		T(test_q17_directions),
 		T(test_q01_bad_ring),
 		T(test_header_is_copied),
-		T(test_q29_bounded_turn),
+		T(test_q29_burst),
+		T(test_q29_burst_of_bytes),
+		T(test_q29_q31_same_head),
 		T(test_create_errors),
 	};
 
