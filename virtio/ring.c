@@ -22,6 +22,9 @@
  * Sleeping. Before it sleeps the loop looks for a while, if that pays (spin.h): at the completion
  * queue and at what is watched (the guest's rings), by loads from memory alone.
  *
+ * A busy loop, which has completions in each turn, looks once a turn, so that what is watched does
+ * not starve; and before the tasks, so that those see to what was found as well.
+ *
  * before_sleep() of the watches asks to be woken (the guest is told to kick). It comes after what
  * was queued was handed over and did not complete at once, as reads from the page cache do: a busy
  * loop never asks for kicks.
@@ -298,6 +301,8 @@ static int turn(struct ring *r, bool may_sleep)
 	if (!passing(res))
 		return res;
 	res = (int)run_callbacks(r);
+	if (res)
+		look_at_watches(r);
 	run_tasks(r);
 	return res;
 }

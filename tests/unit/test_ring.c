@@ -358,6 +358,8 @@ static void test_more_fixed_files_than_fit(void **state)
 	ring_destroy(&r);
 }
 
+static struct ring *again_ring;
+
 struct watched {
 	struct ring_watch w;
 	unsigned looks, sleeps, work; /* work: how often there is some */
@@ -403,6 +405,33 @@ static void test_asks_before_it_sleeps(void **state)
 	ring_add_watch(r, &x.w);
 	ring_destroy(&r);
 	ring_remove_watch(&x.w); /* the ring went first */
+}
+
+static void done_again(struct ring_op *op, int res)
+{
+	struct op *o = container_of(op, struct op, op);
+
+	o->runs++;
+	if (o->res)
+		ring_nop(again_ring, op);
+}
+
+/* A loop that always has completions looks at what is watched all the same. */
+static void test_looks_while_it_is_busy(void **state)
+{
+	struct ring *r = make(8);
+	struct watched x = {.w = {.look = look, .before_sleep = before_sleep}, .work = 1000};
+	struct op a = {.op.done = done_again, .res = 1};
+
+	again_ring = r;
+	ring_add_watch(r, &x.w);
+	ring_nop(r, &a.op);
+	for (unsigned i = 0; i < 100; i++)
+		assert_int_equal(ring_run(r), 0);
+	assert_int_equal(a.runs, 100);
+	assert_int_equal(x.looks, 100);
+	assert_int_equal(x.sleeps, 0);
+	ring_destroy(&r);
 }
 
 static void sleep_for(struct ring *r, u64 ns)
@@ -489,6 +518,7 @@ int main(void)
 		cmocka_unit_test(test_file_ops),
 		cmocka_unit_test(test_more_fixed_files_than_fit),
 		cmocka_unit_test(test_asks_before_it_sleeps),
+		cmocka_unit_test(test_looks_while_it_is_busy),
 		cmocka_unit_test(test_looks_only_where_it_pays),
 		cmocka_unit_test(test_tasks_run_once_a_turn),
 		cmocka_unit_test(test_connect_and_accept),
