@@ -101,7 +101,7 @@ void vqb_init_at(struct vqb *b, struct guest_ram *ram, u64 desc_gpa, u64 avail_g
 	u16 size)
 {
 	must(is_pow2(size) && size <= VQ_SIZE_MAX);
-	memset(b, 0, sizeof(*b));
+	memset(b, 0, offsetof(struct vqb, chain)); /* 128 KiB; chain_len says what counts */
 	b->ram = ram;
 	b->size = size;
 	b->desc_gpa = desc_gpa;
