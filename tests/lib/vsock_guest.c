@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/virtio_config.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -180,6 +181,18 @@ static void add_rx_buf(struct vg *g)
 	u64 slot = g->rx.free[g->rx.free_count - 1];
 
 	vqb_add(&g->rx, (struct vqb_buf[]){VQB_W(RXBUF_GPA + slot * VG_BUF, VG_BUF)}, 1);
+}
+
+void vg_add_rx_crumbs(struct vg *g)
+{
+	u64 gpa = RXBUF_GPA + (u64)g->rx.free[g->rx.free_count - 1] * VG_BUF;
+	struct vqb_buf buf[61];
+
+	for (u32 i = 0; i < 60; i++)
+		buf[i] = VQB_W(gpa + i, 1);
+	buf[60] = VQB_W(gpa + 60, VG_BUF - 60);
+	vqb_add(&g->rx, buf, 61);
+	drv_kick(g->dev, 0);
 }
 
 void vg_add_rx(struct vg *g, unsigned n)
@@ -465,4 +478,26 @@ void vg_add_event(struct vg *g, u32 len)
 
 	vqb_add(&g->ev, (struct vqb_buf[]){VQB_W(EVBUF_GPA + 8 * slot, len)}, 1);
 	kick_if_wanted(g, 2, &g->ev);
+}
+
+void vg_assert_alive(struct vg *g)
+{
+	static struct vg_pkt p;
+	char got[4];
+	u32 port;
+	int fd;
+
+	assert_false(g->dev->status & VIRTIO_CONFIG_S_NEEDS_RESET);
+	fd = vg_open_host(g, 4321, &port);
+	vg_write(fd, "ping", 4);
+	vg_expect(g, &p, 4321, port, VIRTIO_VSOCK_OP_RW);
+	assert_int_equal(p.h.len, 4);
+	assert_memory_equal(p.data, "ping", 4);
+	vg_send(g, 4321, port, VIRTIO_VSOCK_OP_RW, "pong", 4);
+	vg_read(g, fd, got, 4);
+	assert_memory_equal(got, "pong", 4);
+	vg_send(g, 4321, port, VIRTIO_VSOCK_OP_RST, NULL, 0);
+	vg_read_end(g, fd);
+	close(fd);
+	vg_settle(g);
 }

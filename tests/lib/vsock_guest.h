@@ -88,6 +88,8 @@ void vg_expect(struct vg *g, struct vg_pkt *p, u32 guest_port, u32 host_port, un
 /* Settles; no packet must have come. */
 void vg_expect_none(struct vg *g);
 void vg_add_rx(struct vg *g, unsigned n);
+/* One more RX buffer, whose first 60 bytes are a descriptor each. */
+void vg_add_rx_crumbs(struct vg *g);
 /* Takes the next event, if there is one. */
 bool vg_event(struct vg *g, u32 *ret_id);
 void vg_add_event(struct vg *g, u32 len);
@@ -120,5 +122,8 @@ bool vg_readable(int fd);
 int vg_open_host(struct vg *g, u32 guest_port, u32 *ret_host_port);
 /* Guest-made: returns the service's socket. */
 int vg_open_guest(struct vg *g, u32 guest_port, u32 host_port);
+
+/* The device still works: a connection can be made, and carries bytes both ways. */
+void vg_assert_alive(struct vg *g);
 
 #endif
