@@ -2,9 +2,10 @@
 """bench/run kick: a request with next to no work in it, and what a VM costs that does nothing.
 
 The nearest to a null device that every monitor has: one 512-byte read at a time of a small file in
-the page cache (not on a tmpfs: io_uring reads those by worker threads). What is left is the way there and back: kick, the monitor's attention, the used ring, and
-either a guest that looks at it or an interrupt that wakes the guest. The floor is two threads on
-two processors that do this with an eventfd and without a guest.
+the page cache (not on a tmpfs: io_uring reads those by worker threads). What is left is the way
+there and back: kick, the monitor's attention, the used ring, and either a guest that looks at it or
+an interrupt that wakes the guest. The floor is two threads on two processors that do this with an
+eventfd and without a guest.
 """
 import os
 import time
