@@ -58,7 +58,11 @@ int net_create(struct virtio_dev **ret, const struct net_config *cfg, struct net
 	struct ring *ring, const struct mem *mem, struct virtio_irq irq, struct err *e);
 /* Begins to take frames from the host. After virtio_load(), if any. Loop thread. */
 void net_start(struct virtio_dev *d);
-/* After virtio_load() and before net_start(): another MAC than the saved one, for a clone. */
+/*
+ * After virtio_load() and before net_start(): another MAC than the saved one, for a clone. It is in
+ * config space, and net_start() interrupts for it. A driver that does not look there again (Linux)
+ * goes on with the old one; its frames are then dropped as spoofed, unless that is allowed.
+ */
 void net_set_mac(struct virtio_dev *d, const u8 mac[6]);
 /* Loop thread. */
 void net_stats(const struct virtio_dev *d, struct net_stats *ret);

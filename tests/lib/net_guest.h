@@ -75,7 +75,7 @@ unsigned ng_run_ms(struct ng *g, unsigned ms);
 u64 ng_now_ms(void);
 #define NG_UNTIL(g, cond)                                                                          \
 	do {                                                                                       \
-		u64 end_ = ng_now_ms() + 3000;                                                     \
+		u64 end_ = ng_now_ms() + 10000;                                                    \
 		while (!(cond)) {                                                                  \
 			if (ng_now_ms() > end_)                                                    \
 				fail_msg("never: %s", #cond);                                      \
