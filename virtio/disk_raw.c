@@ -304,6 +304,12 @@ static void zero_piece(struct zero_walk *w)
 	raw_write(op->disk, &w->piece, w->iov, n, op->off + op->at, len, op->durable);
 }
 
+/* The disk may have shrunk since the request came in: what is left must not make it grow again. */
+static bool is_inside(const struct disk_op *op)
+{
+	return range_ok(op->off, op->count, op->disk->size);
+}
+
 static void zero_piece_done(struct disk_op *piece, int res)
 {
 	struct zero_walk *w = container_of(piece, struct zero_walk, piece);
@@ -313,8 +319,11 @@ static void zero_piece_done(struct disk_op *piece, int res)
 	if (!res && op->cancelled)
 		res = -ECANCELED;
 	if (!res && op->at < op->count) {
-		zero_piece(w);
-		return;
+		if (is_inside(op)) {
+			zero_piece(w);
+			return;
+		}
+		res = -EIO;
 	}
 	free(w);
 	op->extra = NULL;
@@ -324,11 +333,11 @@ static void zero_piece_done(struct disk_op *piece, int res)
 /* Each piece takes a hold of its own, so that long runs do not keep others waiting. */
 static void write_zeroes(struct disk_op *op)
 {
-	struct zero_walk *w = calloc(1, sizeof(*w));
+	struct zero_walk *w = is_inside(op) ? calloc(1, sizeof(*w)) : NULL;
 
 	hold_drop(&op->disk->ranges, &op->hold);
 	if (!w) {
-		raw_end_later(op, -ENOMEM);
+		raw_end_later(op, is_inside(op) ? -ENOMEM : -EIO);
 		return;
 	}
 	w->op = op;

@@ -199,6 +199,31 @@ static void test_b14_file_shrinks(void **state)
 	bg_finish(&t->g);
 }
 
+/* The same while zeroes are being written, piece by piece: tmpfs has no other way. */
+static void test_b14_shrinks_under_zeroes(void **state)
+{
+	const struct virtio_blk_discard_write_zeroes all = {0, 1u << 17, 0};
+	struct image *t = *state;
+	u16 head;
+
+	close(t->fd);
+	snprintf(t->path, sizeof(t->path), "/dev/shm/kelvin-test-%d", getpid());
+	t->fd = open(t->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_true(t->fd >= 0);
+	assert_int_equal(ftruncate(t->fd, 64 << 20), 0);
+	open_device(t, DISK_WRITEBACK, 0);
+	unlink(t->path);
+	head = bg_add(&t->g, 0, VIRTIO_BLK_T_WRITE_ZEROES, 0, &all, sizeof(all));
+	for (unsigned i = 0; i < 8; i++)
+		bg_turn(&t->g);
+	assert_int_equal(vqb_used_waiting(&t->g.q[0]), 0);
+	assert_int_equal(ftruncate(t->fd, 512), 0);
+	assert_int_equal(blk_resize(t->g.dev), 512);
+	bg_expect(&t->g, 0, head, IOERR, 1);
+	assert_int_equal(bg_do(&t->g, FLUSH, 0, NULL, 0), OK);
+	bg_finish(&t->g);
+}
+
 struct vcpu {
 	struct bg *g;
 	pthread_t thread;
@@ -270,6 +295,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_workload),
 		T(test_b14_file_shrinks),
+		T(test_b14_shrinks_under_zeroes),
 		T(test_b15_resets),
 	};
 
