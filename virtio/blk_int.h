@@ -21,7 +21,7 @@
 #define BLK_RANGES_MAX       64u                /* of one discard or write-zeroes request */
 #define BLK_DISCARD_SECTORS  (1u << 22)         /* of one range: 2 GiB */
 #define BLK_ZEROES_SECTORS   (1u << 17)         /* 64 MiB: the disk may have to write them */
-#define BLK_BURST            8u                 /* chains of a queue taken in one turn */
+#define BLK_BURST            4u                 /* chains of a queue taken in one turn */
 #define BLK_BURST_BYTES      65536u             /* and not one more once they have so much data */
 #define BLK_FEW              5u                 /* buffers a request holds without malloc() */
 

@@ -4,6 +4,7 @@
  * the hostile catalogue (B01 to B13).
  */
 #include "tests/lib/blk_guest.h"
+#include "virtio/blk_int.h"
 
 #include <errno.h>
 #include <linux/virtio_config.h>
@@ -763,7 +764,7 @@ static void test_q29_burst(void **state)
 	for (unsigned i = 0; i < 21; i++)
 		bg_add(g, 0, IN, i, NULL, 512);
 	virtio_process(g->dev);
-	assert_int_equal(g->disk->count, 8);
+	assert_int_equal(g->disk->count, BLK_BURST);
 	bg_settle(g);
 	assert_int_equal(g->disk->count, 21);
 	g->disk->hold = false;
@@ -797,7 +798,7 @@ static void test_q29_q31_same_head(void **state)
 		vqb_offer(&g->q[0], head);
 	vqb_publish(&g->q[0]);
 	virtio_process(g->dev);
-	assert_int_equal(rejected(g), 8);
+	assert_int_equal(rejected(g), BLK_BURST);
 	bg_settle(g);
 	assert_int_equal(rejected(g), BG_SIZE);
 	assert_int_equal(vqb_used_idx(&g->q[0]), BG_SIZE);
