@@ -12,6 +12,8 @@
  *	5005  sends back what comes, bulk both ways at once; the last byte, then the end of data
  *
  * Command line:
+ *	send=PORT   instead of all that: connects to that port of the host, sends 1 MiB like port 5001,
+ *	      closes, and powers off the moment the device has it
  *	slots=N payload=SIZE credit=SIZE   packets on the way in each direction (64), bytes of one
  *	      (64K), bytes a peer may send ahead (1M)
  *	poll nospin noeventidx   of the kit: poll never sleeps
@@ -127,6 +129,31 @@ static void echo_event(struct vsock_conn *c)
 		vsock_close(c);
 }
 
+/* ---- send=PORT: user[1] bytes sent ---- */
+
+static bool all_sent;
+
+static void send_event(struct vsock_conn *c)
+{
+	c->user[1] += vsock_send(c, pattern + c->user[1], PATTERN - c->user[1]);
+	if (c->user[1] < PATTERN)
+		return;
+	vsock_close(c);
+	all_sent = true;
+}
+
+static int send_and_leave(u32 port)
+{
+	static const struct vsock_ops ops = {.event = send_event};
+
+	if (!vsock_connect(VSOCK_CID_HOST, port, &ops))
+		return 1;
+	while (!all_sent)
+		vsock_wait();
+	vsock_poll(); /* hands over the end of the stream, and does not wait for an answer */
+	return 0;
+}
+
 /* ---- */
 
 static bool start(void)
@@ -158,6 +185,8 @@ int kit_main(void)
 		kit_printf("vsock: no vsock device, or not the memory for such sizes\n");
 		return 1;
 	}
+	if (kit_option_number("send", 0))
+		return send_and_leave((u32)kit_option_number("send", 0));
 	kit_ready();
 	for (;;)
 		vsock_wait();

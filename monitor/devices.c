@@ -18,6 +18,8 @@
 #include "virtio/net.h"
 #include "virtio/vsock.h"
 
+#define LAST_TURNS 32u /* of the loop, for what the guest handed over last */
+
 static void on_irq(void *ctx, unsigned line)
 {
 	struct machine *m = ctx;
@@ -251,6 +253,17 @@ void devices_start(struct machine *m)
 		/* After a restore: a notification may have come before the snapshot. */
 		virtio_process(slot->dev);
 	}
+}
+
+void devices_last_turns(struct machine *m)
+{
+	for (unsigned i = 0; i < m->device_count; i++)
+		virtio_process(m->slot[i].dev);
+	for (unsigned i = 0; i < LAST_TURNS && ring_poll_once(m->ring) > 0; i++)
+		;
+	for (unsigned i = 0; i < m->device_count; i++)
+		if (m->slot[i].dev->ops->device_id == VIRTIO_ID_VSOCK)
+			vsock_finish(m->slot[i].dev);
 }
 
 void devices_release(struct machine *m)

@@ -528,6 +528,7 @@ int machine_run(struct machine *m, struct err *e)
 			return err_sys(e, -r, "the event loop failed");
 		save_job_retry(m);
 	}
+	devices_last_turns(m);
 	return 0;
 }
 

@@ -189,6 +189,11 @@ int devices_create(struct machine *m, struct err *e);
 void devices_loaded(struct machine *m);
 /* The loop is about to run. */
 void devices_start(struct machine *m);
+/*
+ * The VM has ended, and the end may be seen before the last kick: what the guest handed over until
+ * then still goes out, as far as it can at once.
+ */
+void devices_last_turns(struct machine *m);
 /* The guest has ended: others may have its disks, before the slow part. */
 void devices_release(struct machine *m);
 

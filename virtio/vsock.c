@@ -357,6 +357,17 @@ void vsock_start(struct virtio_dev *d)
 	virtio_schedule(d);
 }
 
+void vsock_finish(struct virtio_dev *d)
+{
+	struct vsock *v = vsock_of(d);
+	struct vsock_conn *c;
+
+	vsock_lock(v);
+	TAILQ_FOREACH (c, &v->conns, all)
+		host_last_words(c);
+	vsock_unlock(v);
+}
+
 unsigned vsock_conn_count(const struct virtio_dev *d)
 {
 	return container_of(d, const struct vsock, dev)->count;

@@ -45,6 +45,12 @@ int vsock_create(struct virtio_dev **ret, const struct vsock_config *cfg, struct
 /* Begins to accept host connections. After virtio_load(), if any. Loop thread. */
 void vsock_start(struct virtio_dev *d);
 
+/*
+ * The VM has ended and this process is about to: streams that the guest ended in good order and
+ * that were not delivered yet are put into their sockets, as far as those take them. Loop thread.
+ */
+void vsock_finish(struct virtio_dev *d);
+
 /* Connections that exist, also those not yet established. Both: loop thread. */
 unsigned vsock_conn_count(const struct virtio_dev *d);
 void vsock_stats(const struct virtio_dev *d, struct vsock_stats *ret);

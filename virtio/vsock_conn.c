@@ -206,7 +206,6 @@ static void free_list(struct conn_list *l)
 
 	for (c = TAILQ_FIRST(l); c; c = next) {
 		next = TAILQ_NEXT(c, all);
-		host_last_words(c);
 		release(c);
 		free(c);
 	}

@@ -144,8 +144,10 @@ static void can_send(struct ring_op *op, int res)
 		if (res < 0 || c->host_deaf) {
 			host_deaf(c);
 			host_step(c);
-		} else {
+		} else if (c->buf_len) {
 			send_kept(c);
+		} else {
+			host_step(c);
 		}
 	}
 	vsock_unlock(v);
@@ -199,8 +201,12 @@ void host_last_words(struct vsock_conn *c)
 	u32 first = c->buf_alloc - c->buf_head;
 	struct iovec iov[2];
 	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
+	ssize_t sent;
 
-	if (!c->buf_len || c->host_deaf || !(c->guest_shut & VIRTIO_VSOCK_SHUTDOWN_SEND))
+	/* Not what a send that is queued will take. */
+	if (c->tx_op.busy && c->tx_op.done != can_send)
+		return;
+	if (!conn_flows(c) || !c->buf_len || c->host_deaf || !(c->guest_shut & VIRTIO_VSOCK_SHUTDOWN_SEND))
 		return;
 	if (first > c->buf_len)
 		first = c->buf_len;
@@ -208,6 +214,9 @@ void host_last_words(struct vsock_conn *c)
 	iov[1] = (struct iovec){c->buf, c->buf_len - first};
 	if (setsockopt(c->fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room)))
 		setsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
-	if (sendmsg(c->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)c->buf_len)
+	sent = sendmsg(c->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (sent > 0)
+		drop(c, (u32)sent);
+	if (!c->buf_len)
 		host_good_end(c);
 }

@@ -274,7 +274,7 @@ bool host_keep(struct vsock_conn *c, const struct iovec *iov, unsigned n, size_t
 void host_step(struct vsock_conn *c);
 /* The host reads no more: what it was to get is dropped. */
 void host_deaf(struct vsock_conn *c);
-/* The device is going, and nothing is with the kernel: sends what was kept, as far as it can. */
+/* The VM is ending: sends now what was kept of a stream that has ended, as far as can be. */
 void host_last_words(struct vsock_conn *c);
 
 /* vsock_tx.c */

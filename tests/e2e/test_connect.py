@@ -194,3 +194,23 @@ def test_connect_waits_for_a_vm():
     begin = time.monotonic()
     refused('connect', '--wait', '1500ms', 'later', 9, says=['does not listen'])
     assert 1.5 <= time.monotonic() - begin < 10
+
+
+def test_what_a_guest_sent_before_it_ended_arrives():
+    path = os.path.join(TMP, 'last.sock')
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path + '_77')
+        server.listen(1)
+        server.settimeout(20)
+        for i in range(20):
+            p = subprocess.Popen([KELVIN, 'run', '--vsock', f'path={path}', guest('vsock'), '--',
+                                  'send=77'], env=ENV, stdin=subprocess.DEVNULL)
+            peer, _ = server.accept()
+            if i % 2:
+                assert p.wait(20) == 0  # it is over before we read
+            got = bytearray()
+            while part := peer.recv(1 << 16):
+                got += part
+            peer.close()
+            assert got == SOURCE * 4096, (i, len(got))
+            assert p.wait(20) == 0

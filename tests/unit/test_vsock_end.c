@@ -222,6 +222,7 @@ static void test_ended_stream_outlives_the_guest(void **state)
 	vg_shutdown(&g, 30, 40, SHUT_S);
 	vg_settle(&g);
 	assert_int_equal(vsock_conn_count(g.dev), 1);
+	vsock_finish(g.dev);
 	vg_finish(&g);
 	for (u32 at = 0; at < sent;) {
 		u32 n = vg_drain(fd, at);
