@@ -38,18 +38,6 @@ struct vsock_conn *conn_find(struct vsock *v, u32 peer_port, u32 local_port)
 	return NULL;
 }
 
-/*
- * Room in the socket for what the guest may send at once: the guest and the host's reader then
- * wake each other once for many packets. With less than asked for it is only slower.
- */
-static void widen(int fd)
-{
-	const int half = VSOCK_TX_BUF_WIDE / 2; /* which the kernel doubles, for its own needs */
-
-	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &half, sizeof(half)))
-		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &half, sizeof(half));
-}
-
 /* Only guests that left wait for this one: it makes room, for whoever tries again. */
 static void drop_flushing(struct vsock *v)
 {
@@ -84,7 +72,7 @@ struct vsock_conn *conn_new(struct vsock *v, int fd, enum conn_state state)
 	c->buf_alloc = VSOCK_TX_BUF;
 	if (v->count < VSOCK_WIDE_CONNS) {
 		c->buf_alloc = VSOCK_TX_BUF_WIDE;
-		widen(fd);
+		host_widen(fd, VSOCK_TX_BUF_WIDE);
 	}
 	TAILQ_INSERT_TAIL(&v->conns, c, all);
 	v->count++;
@@ -237,8 +225,7 @@ void conn_retry(struct vsock_conn *c)
 		c->backoff_ns = VSOCK_BACKOFF_MAX_NS;
 }
 
-/* The guest ended its stream in good order, and some of it is still here. */
-static bool conn_owes_host(const struct vsock_conn *c)
+bool conn_owes_host(const struct vsock_conn *c)
 {
 	return c->guest_shut & VIRTIO_VSOCK_SHUTDOWN_SEND && !c->host_deaf &&
 		(c->buf_len || c->end_fd >= 0);

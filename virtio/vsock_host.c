@@ -63,6 +63,14 @@ void host_connect(struct vsock_conn *c)
 		sizeof(c->addr));
 }
 
+void host_widen(int fd, u32 bytes)
+{
+	const int half = (int)(bytes / 2); /* which the kernel doubles, for its own needs */
+
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &half, sizeof(half)))
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &half, sizeof(half));
+}
+
 bool host_is_clear(const struct vsock_conn *c)
 {
 	return !c->tx_op.busy && !c->buf_len && !c->host_deaf;
@@ -197,7 +205,6 @@ void host_step(struct vsock_conn *c)
 
 void host_last_words(struct vsock_conn *c)
 {
-	const int room = (int)(2 * c->buf_alloc + VSOCK_TX_BUF_WIDE);
 	u32 first = c->buf_alloc - c->buf_head;
 	struct iovec iov[2];
 	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
@@ -206,14 +213,13 @@ void host_last_words(struct vsock_conn *c)
 	/* Not what a send that is queued will take. */
 	if (c->tx_op.busy && c->tx_op.done != can_send)
 		return;
-	if (!conn_flows(c) || !c->buf_len || c->host_deaf || !(c->guest_shut & VIRTIO_VSOCK_SHUTDOWN_SEND))
+	if (!conn_flows(c) || !conn_owes_host(c) || !c->buf_len)
 		return;
 	if (first > c->buf_len)
 		first = c->buf_len;
 	iov[0] = (struct iovec){c->buf + c->buf_head, first};
 	iov[1] = (struct iovec){c->buf, c->buf_len - first};
-	if (setsockopt(c->fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room)))
-		setsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+	host_widen(c->fd, 2 * c->buf_alloc + VSOCK_TX_BUF_WIDE);
 	sent = sendmsg(c->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (sent > 0)
 		drop(c, (u32)sent);

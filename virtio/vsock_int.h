@@ -227,6 +227,8 @@ void conn_not_ready(struct vsock_conn *c);
 void conn_forget_rst(struct vsock_conn *c);
 /* The guest is done with the connection in good order: what it sent still goes to the host. */
 void conn_flush(struct vsock_conn *c, bool rst);
+/* The guest ended its stream in good order, and some of it, or the word of its end, is here. */
+bool conn_owes_host(const struct vsock_conn *c);
 /* The socket may be written to. */
 static inline bool conn_flows(const struct vsock_conn *c)
 {
@@ -266,6 +268,11 @@ void host_good_end(struct vsock_conn *c);
 /* vsock_host.c */
 /* A connection of the guest to PATH_p. */
 void host_connect(struct vsock_conn *c);
+/*
+ * Room in the socket for @bytes that the guest may send at once: guest and reader then wake each
+ * other once for many packets. With less than asked for it is only slower.
+ */
+void host_widen(int fd, u32 bytes);
 /* Whether payload may go straight to the socket. */
 bool host_is_clear(const struct vsock_conn *c);
 /* Keeps @len bytes at @skip of a list of guest buffers for later. False: no memory. */
