@@ -289,7 +289,7 @@ void virtio_look_again(struct virtio_dev *d, struct vq *q)
 {
 	if (d->ring)
 		q->want = true;
-	else if (vq_pending(q))
+	else if (vq_kicks_on(q))
 		virtio_schedule(d);
 }
 

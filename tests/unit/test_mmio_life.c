@@ -233,6 +233,26 @@ static void test_kicks_are_asked_for_before_sleep(void **state)
 	d->ring = NULL;
 }
 
+/* Without a ring to look again, the driver is asked for a kick, or the loop for another turn. */
+static void test_q33_look_again_without_ring(void **state)
+{
+	struct fixture *t = *state;
+	struct virtio_dev *d = &t->f.d;
+
+	must(drv_negotiate(d, VIRTIO_MASK_VERSION_1));
+	must(drv_queue(d, 0, &t->b[0]));
+	must(drv_start(d));
+	fake_loop(&t->f);
+	vq_kicks_off(&d->queue[0]);
+	virtio_look_again(d, &d->queue[0]);
+	assert_int_equal(vqb_used_flags(&t->b[0]), 0);
+	assert_false(fake_kicked(&t->f));
+	vq_kicks_off(&d->queue[0]);
+	add(t, 0);
+	virtio_look_again(d, &d->queue[0]);
+	assert_true(fake_kicked(&t->f));
+}
+
 /* A model that does not want a queue any more is not asked again and again. */
 static void test_a_full_queue_nobody_wants(void **state)
 {
@@ -732,6 +752,7 @@ int main(void)
 		T(test_failed_stops_the_device),
 		T(test_frozen),
 		T(test_kicks_are_asked_for_before_sleep),
+		T(test_q33_look_again_without_ring),
 		T(test_a_full_queue_nobody_wants),
 		T(test_watch_of_a_frozen_device),
 		T(test_one_interrupt_a_turn),
