@@ -4,7 +4,8 @@
  *
  * Host convention (Firecracker's): connect to PATH, send "CONNECT <port>\n", read
  * "OK <hostport>\n", then bytes both ways; a guest connecting to CID 2 port p reaches the unix
- * socket PATH_p. Ours in addition: a CONNECT before the guest listens waits up to wait_ms.
+ * socket PATH_p. Ours in addition: a CONNECT before the guest listens waits up to wait_ms, and who
+ * sends "CONNECT <port> END\n" is told how the guest's stream ended (vsock_line.c).
  */
 #ifndef KELVIN_VIRTIO_VSOCK_H
 #define KELVIN_VIRTIO_VSOCK_H
