@@ -292,14 +292,13 @@ static bool take_id(struct api_call *c, const char *id)
 
 	if (c->path[strlen(c->path) - 1] != '*')
 		return true;
-	if (!n)
-		api_fault(c, "The ID cannot be empty.");
-	else if (dev_id_check(id, NULL))
-		api_fault(c, "API Resource IDs can only contain alphanumeric characters and "
-			"underscores.");
-	else
+	if (n && !dev_id_check(id, NULL)) {
 		memcpy(c->id, id, n + 1);
-	return c->id[0];
+		return true;
+	}
+	api_fault(c, n ? "API Resource IDs can only contain alphanumeric characters and underscores."
+		       : "The ID cannot be empty.");
+	return false;
 }
 
 static void fault_no_route(struct api_call *c, const char *path)

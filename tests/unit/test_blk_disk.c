@@ -214,8 +214,7 @@ static void test_b14_shrinks_under_zeroes(void **state)
 	open_device(t, DISK_WRITEBACK, 0);
 	unlink(t->path);
 	head = bg_add(&t->g, 0, VIRTIO_BLK_T_WRITE_ZEROES, 0, &all, sizeof(all));
-	for (unsigned i = 0; i < 8; i++)
-		bg_turn(&t->g);
+	bg_turn(&t->g); /* a piece or two of the 64 MiB: on a busy machine more turns do all */
 	assert_int_equal(vqb_used_waiting(&t->g.q[0]), 0);
 	assert_int_equal(ftruncate(t->fd, 512), 0);
 	assert_int_equal(blk_resize(t->g.dev), 512);
