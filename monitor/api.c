@@ -296,7 +296,8 @@ static bool take_id(struct api_call *c, const char *id)
 		memcpy(c->id, id, n + 1);
 		return true;
 	}
-	api_fault(c, n ? "API Resource IDs can only contain alphanumeric characters and underscores."
+	api_fault(c, n ? "API Resource IDs can only contain alphanumeric characters and "
+			 "underscores."
 		       : "The ID cannot be empty.");
 	return false;
 }
