@@ -27,7 +27,7 @@ static const struct aim *const aims[] = {&aim_blk, &aim_net, &aim_net_rx, &aim_v
 	&aim_vsock_rx};
 static const struct act *const acts[] = {acts_chain, acts_indirect, acts_ring, acts_place,
 	acts_regs, acts_life, acts_packet, acts_flow, acts_request, acts_effect, acts_frames,
-	acts_flood};
+	acts_flood, acts_race};
 static const char *const expect_names[] = {"pass", "reject", "either"};
 static const char *const verdict_names[VERDICTS] = {"pass", "reject", "wedged", "fail", "skip"};
 
