@@ -16,4 +16,5 @@ tests = []
 for path in sorted(glob.glob(os.path.join(HERE, 'test_*.py'))):
     module = importlib.import_module(os.path.basename(path)[:-3])
     tests += [(n, f) for n, f in vars(module).items() if n.startswith('test_') and callable(f)]
+    tests += getattr(module, 'more_tests', list)()  # those that are not functions of their own
 sys.exit(run_all(tests))
