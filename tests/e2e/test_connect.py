@@ -18,6 +18,8 @@ def popen(*args, **kw):
     for stream in ('stdin', 'stdout', 'stderr'):
         kw.setdefault(stream, subprocess.PIPE)
     kw.setdefault('env', ENV)
+    # A shell's background jobs, and so their children, ignore SIGINT.
+    kw.setdefault('preexec_fn', lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     return subprocess.Popen([KELVIN, 'connect', *map(str, args)], **kw)
 
 

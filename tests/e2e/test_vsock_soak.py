@@ -136,7 +136,7 @@ def test_vsock_soak_pause_and_resume():
         time.sleep(0.08)
         rounds += 1
         if rounds % 10 == 0:  # it goes on with the connections it has
-            ok('snapshot', 'p', fresh_dir('soak'))
+            ok('snapshot', 'p', fresh_dir('vsock-soak'))
     load.stop()
     moved = [m.bytes for m in mirrors]
     print(f'# {rounds} pauses, {sum(moved) >> 20} MiB, {len(times)} round trips')
