@@ -13,11 +13,15 @@ import subprocess
 import sys
 import time
 
+import fuzz
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 C_SUITES = ['unit', 'hostile', 'fault', 'kvm']
-SUITES = C_SUITES + ['race', 'e2e', 'lint']
+SUITES = C_SUITES + ['race', 'e2e', 'fuzz', 'lint']
 # What runs under the thread sanitizer: tests with two threads, one of them playing vCPU.
 RACE_TESTS = ['queue_race', 'mmio_life', 'ring', 'vsock_flow', 'blk_flow', 'net_flow']
+FUZZ_SECONDS = 60       # for each target, where fuzz was asked for
+FUZZ_SECONDS_SHORT = 5  # among all the others
 
 
 class Tally:
@@ -134,11 +138,22 @@ def script(cmd, tally, label, env=None):
 def main():
     ap = argparse.ArgumentParser(prog='tests/run')
     ap.add_argument('--ci', action='store_true', help='fresh builds, warnings are errors')
+    ap.add_argument('--seconds', type=int, metavar='N', help='of each fuzz target')
+    ap.add_argument('--merge', action='store_true',
+                    help='only: add to the committed corpus what fuzzing found')
+    ap.add_argument('--coverage', action='store_true',
+                    help='only: print how much of each file the corpus reaches')
     ap.add_argument('suites', nargs='*', metavar='SUITE', help=', '.join(SUITES))
     args = ap.parse_args()
     unknown = [s for s in args.suites if s not in SUITES]
     if unknown:
         ap.error(f'no suite "{unknown[0]}": {", ".join(SUITES)}')
+    if args.merge or args.coverage:
+        if args.merge:
+            fuzz.merge()
+        if args.coverage:
+            fuzz.coverage()
+        return
     suites = args.suites or SUITES
     tally = Tally()
     werror = ['--werror'] if args.ci else []
@@ -151,7 +166,7 @@ def main():
     print(f'built {sanitized}, {time.monotonic() - begin:.0f} s', flush=True)
     if 'lint' in suites:
         script([sys.executable, 'tests/lib/lint.py'], tally, 'lint')
-    c = [s for s in suites if s in C_SUITES]
+    c = [s for s in suites if s in C_SUITES + ['fuzz']]
     if c:
         c_tests(release, c, tally, '')
         c_tests(sanitized, c, tally, 'asan.')
@@ -161,6 +176,9 @@ def main():
         for label, directory in (('e2e', release), ('asan.e2e', sanitized)):
             env = dict(os.environ, KELVIN_BUILD=os.path.join(ROOT, directory))
             script([sys.executable, 'tests/e2e/all.py'], tally, label, env)
+    if 'fuzz' in suites:
+        fuzz.run(args.seconds or (FUZZ_SECONDS if args.suites else FUZZ_SECONDS_SHORT), args.ci,
+                 tally)
     for name in tally.failures:
         print(f'failed: {name}')
     print(f'{time.monotonic() - begin:.0f} s')
