@@ -274,7 +274,10 @@ enum verdict may_break(struct scene *s)
 		complain("%u chains did not come back", waiting);
 	} else { /* buffers that nothing was received into yet */
 		s->aim->provoke(s);
-		if (raw_wait(&s->dev, s->q, SOON) != USED)
+		e = raw_wait(&s->dev, s->q, SOON);
+		if (e == BROKEN)
+			return broken(s);
+		if (e == NOTHING)
 			complain("nothing is received any more");
 	}
 	return PASS;
