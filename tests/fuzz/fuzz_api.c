@@ -9,14 +9,12 @@
  * of them than requests that it finished, and one refusal; connections are bounded; a client that
  * says nothing is sent away; at the end every descriptor is closed.
  */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "monitor/api.h"
-#include "tests/fuzz/fake_host.h"
-#include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/fuzz_loop.h"
 #include "tests/lib/fake_machine.h"
 
 #define CLIENTS   10u
@@ -357,15 +355,9 @@ static void machine_acts(struct fz *f)
 
 static void host_fails(struct fz *f)
 {
-	static const int errors[] = {-EINTR, -ECONNRESET, -ENOMEM, -EMFILE, -ECONNABORTED, -EAGAIN};
 	static const enum fh_op kinds[] = {FH_IN, FH_OUT, FH_ACCEPT, FH_POLL};
-	enum fh_op kind = kinds[fz_below(f, ARRAY_SIZE(kinds))];
-	int res = errors[fz_below(f, ARRAY_SIZE(errors))];
 
-	if (kind <= FH_OUT && fz_u8(f) & 1)
-		res = 1 + fz_u8(f);
-	if (kind != FH_POLL || res != -EAGAIN)
-		fh_fault(kind, fz_below(f, 4), res);
+	fz_fail(f, kinds, ARRAY_SIZE(kinds), true);
 }
 
 static void step(struct fz *f)

@@ -2,6 +2,8 @@
 /* fuzz_loop.c - see fuzz_loop.h */
 #include "tests/fuzz/fuzz_loop.h"
 
+#include <errno.h>
+
 #define TURNS_MAX 5000u
 #define WINDOW_NS 4000u
 
@@ -105,4 +107,20 @@ void fz_loop_end(struct fz_loop *l, void (*destroy)(struct virtio_dev *d))
 	(destroy ? destroy : l->d->ops->destroy)(l->d);
 	ring_destroy(&l->ring);
 	must(!fh_open_count());
+}
+
+void fz_fail(struct fz *f, const enum fh_op *kinds, unsigned n, bool short_too)
+{
+	static const int errors[] = {-EINTR, -ECONNRESET, -ENOMEM, -EPIPE, -EMFILE, -ECONNABORTED,
+		-EAGAIN, -ENOBUFS, -EIO, -EBADFD, -EINVAL};
+	enum fh_op kind = kinds[fz_below(f, n)];
+	unsigned skip = fz_below(f, 4);
+	int res = errors[fz_below(f, ARRAY_SIZE(errors))];
+
+	if (short_too && (kind == FH_IN || kind == FH_OUT) && fz_u8(f) & 1)
+		res = 1 + fz_u8(f);
+	if (kind == FH_POLL && res == -EAGAIN)
+		return; /* a poll waits instead */
+	fz_trace("failure of kind %u with %d after %u", kind, res, skip);
+	fh_fault(kind, skip, res);
 }

@@ -31,4 +31,7 @@ void fz_quiesce(struct fz_loop *l);
 /* Ends the ring and destroys the device; with @destroy, else by ops->destroy. */
 void fz_loop_end(struct fz_loop *l, void (*destroy)(struct virtio_dev *d));
 
+/* Orders a failure of one of the @n @kinds of operations; @short_too: or a short transfer. */
+void fz_fail(struct fz *f, const enum fh_op *kinds, unsigned n, bool short_too);
+
 #endif

@@ -563,14 +563,12 @@ static void host_acts(struct fz *f)
 
 static void host_fails(struct fz *f)
 {
-	static const int errors[] = {-EINTR, -EIO, -ENOMEM, -EBADFD, -EINVAL, -ENOBUFS, -EPIPE};
 	static const enum fh_op kinds[] = {FH_IN, FH_OUT, FH_POLL, FH_IOCTL};
-	unsigned which = fz_below(f, ARRAY_SIZE(kinds) + 1), skip = fz_below(f, 4);
 
-	if (which == ARRAY_SIZE(kinds))
-		fh_fault_alloc(skip);
+	if (fz_below(f, 8) == 7)
+		fh_fault_alloc(fz_below(f, 4));
 	else
-		fh_fault(kinds[which], skip, errors[fz_below(f, ARRAY_SIZE(errors))]);
+		fz_fail(f, kinds, ARRAY_SIZE(kinds), t.passt);
 }
 
 static void limit(struct fz *f)
