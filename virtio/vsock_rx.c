@@ -379,7 +379,10 @@ void vsock_open_gate(struct vsock *v)
 	v->gate_due_ns = 0;
 }
 
-/* How many event buffers the guest has out; arranges for a kick when it adds one. */
+/*
+ * How many event buffers the guest has out; arranges for a kick when it adds one. At once, because
+ * to a ring that looks at a queue it wants, those that stay in it would be news in every turn.
+ */
 static unsigned event_buffers(struct vsock *v)
 {
 	struct vq *q = &v->dev.queue[VSOCK_EVENTQ];
@@ -393,7 +396,7 @@ static unsigned event_buffers(struct vsock *v)
 			virtio_fail(&v->dev);
 		if (r == VQ_OK || r == VQ_REJECT)
 			head[n++] = v->chain.head;
-	} while (n < q->size && virtio_want_kick(&v->dev, q));
+	} while (n < q->size && vq_kicks_on(q));
 	for (unsigned i = n; i-- > 0;)
 		vq_unpop(q, head[i]);
 	return n;

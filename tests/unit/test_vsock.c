@@ -423,6 +423,7 @@ static void v12_snapshot(bool event_idx)
 	assert_false(vg_event(&g, &id));
 	vg_expect_none(&g);
 	assert_int_equal(vqb_used_waiting(&g.tx), 2); /* taken, without an RST for each */
+	assert_false(g.dev->watch.look(&g.dev->watch)); /* and the loop can sleep */
 	vg_add_event(&g, 4);
 	/* Its listeners live on, and the port is a new one. */
 	vg_expect(&g, &p, 10, port + 1, OP(REQUEST));
