@@ -74,13 +74,22 @@ bool fz_turn(struct fz_loop *l)
 	return kicked || worked || fh_uring_activity() != before;
 }
 
+/* Whether a ring that is awake finds something to do for the device. */
+static bool look(struct fz_loop *l)
+{
+	return l->attached && l->d->watch.look(&l->d->watch);
+}
+
 void fz_settle(struct fz_loop *l)
 {
 	unsigned n = 0, idle = 0;
 
-	/* What a look at the queues found is seen at the next turn. */
+	/* What a look at the queues found is seen at the next turn; if it always finds something,
+	 * the loop never sleeps. */
 	while (idle < 3) {
-		idle = fz_turn(l) ? 0 : idle + 1;
+		bool active = fz_turn(l);
+
+		idle = look(l) || active ? 0 : idle + 1;
 		must(n++ < TURNS_MAX);
 	}
 }

@@ -515,6 +515,8 @@ static void check_rest(void)
 	bool rx = false;
 
 	must(v->count <= VSOCK_CONNS_MAX && !t.d->io_count);
+	/* Host programs come in at once, unless the host is out of something. */
+	must(fh_file(t.listener)->first_client < 0 || v->accept_due_ns);
 	if (!t.up || !virtio_live(t.d) || t.q[VSOCK_RXQ].broken || t.q[VSOCK_TXQ].broken)
 		return;
 	must(!t.q[VSOCK_TXQ].out_count); /* each was looked at, and came back */
