@@ -84,6 +84,7 @@ static int rate_from_bucket(struct limit_rate *r, const json_t *limiter, const c
 	json_int_t size, refill, burst = 0;
 	json_error_t je;
 
+	*r = (struct limit_rate){0}; /* no limit */
 	if (!j || json_is_null(j))
 		return 0;
 	if (json_unpack_ex(j, &je, JSON_STRICT, "{s:I, s:I, s?I}", "size", &size, "refill_time",
@@ -91,7 +92,6 @@ static int rate_from_bucket(struct limit_rate *r, const json_t *limiter, const c
 		return err_set(e, -EINVAL, "%s: %s", key, je.text);
 	if (size < 0 || refill < 0 || burst < 0 || refill > INT64_MAX / (json_int_t)NS_PER_MS)
 		return err_set(e, -EINVAL, "%s: a number is out of range", key);
-	*r = (struct limit_rate){0};
 	if (size && refill) /* either 0: no limit */
 		*r = (struct limit_rate){(u64)size, (u64)refill * NS_PER_MS, (u64)burst};
 	return 0;
