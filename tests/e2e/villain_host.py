@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What villain's cases need of the host: a disk image, a network, peers for vsock connections."""
 import contextlib
+import fcntl
 import os
 import queue
 import select
@@ -13,6 +14,7 @@ import time
 
 from vm import Skip
 
+SIOCGIFFLAGS, IFF_RUNNING = 0x8913, 0x40
 DISK_BYTES = 1 << 20
 SCRATCH = DISK_BYTES // 4 * 3  # from here on a case that says "writes" may write
 SOURCE = bytes(i % 251 for i in range(1 << 18))
@@ -74,13 +76,17 @@ class Tap:
         assert done.returncode == 0, f'ip {" ".join(args)}: {done.stderr}'
 
     def wait_free(self):
-        """The kernel lets go of a descriptor that was in an io_uring a moment after its process."""
+        """The kernel lets go of a descriptor that was in an io_uring a moment after its process.
+
+        Asked by ioctl: /sys/class/net may be that of another network namespace."""
         end = time.monotonic() + 5
-        while time.monotonic() < end:
-            with open(f'/sys/class/net/{self.name}/carrier') as f:
-                if f.read().strip() == '0':
+        request = struct.pack('16sh22x', self.name.encode(), 0)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            while time.monotonic() < end:
+                answer = fcntl.ioctl(s, SIOCGIFFLAGS, request)
+                if not struct.unpack('16xh22x', answer)[0] & IFF_RUNNING:
                     return
-            time.sleep(0.001)
+                time.sleep(0.001)
         raise AssertionError(f'{self.name} is still in use')
 
     def flood(self, stop):
@@ -110,8 +116,8 @@ class Net:
     def take(self):
         with self.lock:
             if self.free.empty() and self.left:
-                self.left -= 1
                 self.taps.append(Tap(len(self.taps)))
+                self.left -= 1
                 return self.taps[-1]
         return self.free.get()
 
@@ -123,16 +129,16 @@ class Net:
         if os.geteuid() or not os.path.exists('/dev/net/tun') or not shutil.which('ip'):
             raise Skip('a TAP wants root, /dev/net/tun and ip')
         tap = self.take()
-        tap.wait_free()
         stop = threading.Event()
         flood = threading.Thread(target=tap.flood, args=(stop,), daemon=True)
-        if 'flood' in case.needs:
-            flood.start()
         try:
+            tap.wait_free()
+            if 'flood' in case.needs:
+                flood.start()
             yield tap
         finally:
             stop.set()
-            if 'flood' in case.needs:
+            if flood.ident:
                 flood.join()
             self.free.put(tap)
 

@@ -9,8 +9,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 
 import fuzz
@@ -22,6 +24,7 @@ SUITES = C_SUITES + ['race', 'e2e', 'fuzz', 'lint']
 RACE_TESTS = ['queue_race', 'mmio_life', 'ring', 'vsock_flow', 'blk_flow', 'net_flow']
 FUZZ_SECONDS = 60       # for each target, where fuzz was asked for
 FUZZ_SECONDS_SHORT = 5  # among all the others
+SILENCE_S = 300         # of a Python suite
 
 
 class Tally:
@@ -113,11 +116,26 @@ def c_tests(directory, suites, tally, label, only=None):
 
 
 def script(cmd, tally, label, env=None):
-    """A Python suite that prints TAP."""
+    """A Python suite that prints TAP. One that is silent for SILENCE_S is killed, with all it
+    started: what a test hangs on must not be the end of the whole run."""
     proc = subprocess.Popen(cmd, cwd=ROOT, env=env, stdin=subprocess.DEVNULL,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                            start_new_session=True)
     output = ''
+    heard = time.monotonic()
+
+    def watch():
+        while proc.poll() is None:
+            if time.monotonic() - heard > SILENCE_S:
+                os.killpg(proc.pid, signal.SIGKILL)
+                tally.add(f'{label}.silence', 'fail', f'nothing heard for {SILENCE_S} s\n' +
+                          output[-1000:])
+                return
+            time.sleep(1)
+
+    threading.Thread(target=watch, daemon=True).start()
     for line in proc.stdout:
+        heard = time.monotonic()
         output += line
         m = re.match(r'(not ok|ok) \d+ - (\S+)(.*)', line)
         if not m:
