@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #include "monitor/base/cleanup.h"
-#include "snapshot/crc32c_int.h"
+#include "monitor/base/crc32c.h"
 #include "snapshot/snap_int.h"
 
 bool snap_extra_name(const char *name)

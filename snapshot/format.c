@@ -16,7 +16,7 @@
 #include <string.h>
 
 #include "monitor/base/arith.h"
-#include "snapshot/crc32c_int.h"
+#include "monitor/base/crc32c.h"
 
 struct parser {
 	const char *dir;

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "monitor/base/cleanup.h"
-#include "snapshot/crc32c_int.h"
+#include "monitor/base/crc32c.h"
 #include "snapshot/snap_int.h"
 
 struct verify {

@@ -23,7 +23,7 @@
 
 #include "monitor/base/cleanup.h"
 #include "monitor/base/clock.h"
-#include "snapshot/crc32c_int.h"
+#include "monitor/base/crc32c.h"
 #include "snapshot/dir_int.h"
 #include "snapshot/snap_int.h"
 

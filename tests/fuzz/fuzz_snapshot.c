@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "monitor/base/arith.h"
-#include "snapshot/crc32c_int.h"
+#include "monitor/base/crc32c.h"
 #include "snapshot/format.h"
 #include "tests/fuzz/fuzz.h"
 

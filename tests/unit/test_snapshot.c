@@ -17,7 +17,7 @@
 
 #include <cmocka.h>
 
-#include "snapshot/crc32c_int.h"
+#include "monitor/base/crc32c.h"
 #include "snapshot/format.h"
 #include "tests/lib/snap_fix.h"
 #include "tests/lib/tmpdir.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* crc32c_int.h - the Castagnoli checksum over everything a snapshot stores. */
-#ifndef KELVIN_SNAPSHOT_CRC32C_INT_H
-#define KELVIN_SNAPSHOT_CRC32C_INT_H
+/* crc32c.h - the Castagnoli checksum of what is stored in files. */
+#ifndef KELVIN_BASE_CRC32C_H
+#define KELVIN_BASE_CRC32C_H
 
 #include "monitor/base/types.h"
 

@@ -6,7 +6,7 @@
  * takes the same bytes; three interleaved streams would hide that latency but need a carry-less
  * multiplication to join them, and would save a millisecond on 16 MiB.
  */
-#include "snapshot/crc32c_int.h"
+#include "monitor/base/crc32c.h"
 
 #include <string.h>
 #include <sys/platform/x86.h>
