@@ -112,6 +112,22 @@ int mem_map_file(struct mem **ret, int fd, u64 size, struct err *e)
 	return 0;
 }
 
+bool mem_map_piece(struct mem *m, u64 gpa, u64 len, int fd, u64 off)
+{
+	u8 *at = mem_at(m, gpa, len);
+
+	if (!at || m->backing != MEM_ANON || m->piece_count == MEM_PIECES)
+		return false;
+	if (gpa % MEM_PAGE || len % MEM_PAGE || off % MEM_PAGE)
+		return false;
+	if (mmap(at, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd,
+		    (off_t)off) == MAP_FAILED)
+		return false;
+	m->piece[m->piece_count++] =
+		(struct mem_piece){.off = (u64)(at - m->region[0].hva), .len = len};
+	return true;
+}
+
 void mem_destroy(struct mem **mp)
 {
 	struct mem *m = *mp;

@@ -23,6 +23,7 @@
 #define MEM_MIN_SIZE (2ull << 20)
 #define MEM_MAX_SIZE (1ull << 40)
 #define MEM_REGIONS  2
+#define MEM_PIECES   64 /* of files that mem_map_piece() mapped */
 
 struct mem_region {
 	u64 gpa;      /* page-aligned */
@@ -37,6 +38,11 @@ enum mem_backing {
 	MEM_FILE,  /* private (copy-on-write) mapping of a snapshot's memory file */
 };
 
+/* A part of RAM that a file's bytes came to by mapping; offsets in the linear image. */
+struct mem_piece {
+	u64 off, len; /* bytes, page-aligned */
+};
+
 struct mem {
 	u64 size; /* bytes of RAM in all */
 	unsigned region_count;
@@ -44,6 +50,8 @@ struct mem {
 	enum mem_backing backing;
 	int fd;         /* owned; -1 for MEM_ANON */
 	int pagemap_fd; /* owned; opened early, because a jailed process has no /proc; or -1 */
+	unsigned piece_count;
+	struct mem_piece piece[MEM_PIECES];
 };
 
 /*
@@ -58,6 +66,18 @@ int mem_create(struct mem **ret, u64 size, enum mem_backing backing, struct err 
  * @size long.
  */
 int mem_map_file(struct mem **ret, int fd, u64 size, struct err *e);
+
+/*
+ * Puts @len bytes of the file @fd from @off on at @gpa by mapping instead of copying: the file is
+ * never written, and pages nobody touches cost nothing. The file must not change afterwards: its
+ * bytes are the guest's RAM, and a page that is cut off kills. What was there before is gone. To be
+ * called before the VM is made, and before others hold pointers into the range.
+ *
+ * False, and nothing happened, where it cannot be done and the caller has to copy: RAM that is not
+ * MEM_ANON, an address, offset or length that is not a multiple of MEM_PAGE, a range that is not
+ * RAM, too many pieces, or a refusal of the kernel.
+ */
+bool mem_map_piece(struct mem *m, u64 gpa, u64 len, int fd, u64 off);
 
 /* Unmaps and frees; *@m becomes NULL. NULL is fine. */
 void mem_destroy(struct mem **m);

@@ -5,7 +5,7 @@
  * A page of a private mapping is one of: never touched (anonymous: zero; file: the file's bytes, or
  * zero in a hole), or ours (present or swapped out, and anonymous). The kernel's page map tells
  * the second kind, SEEK_DATA the holes of the file. mincore() would not do: it calls a page that
- * was swapped out absent.
+ * was swapped out absent. Pieces of files in anonymous RAM hold something as a whole.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -78,6 +78,17 @@ static int mark_file_data(const struct mem *m, u8 *bitmap, struct err *e)
 	return 0;
 }
 
+/* The page map does not tell pages of a mapped file that nobody touched yet. */
+static void mark_pieces(const struct mem *m, u8 *bitmap)
+{
+	for (unsigned i = 0; i < m->piece_count; i++) {
+		u64 first = m->piece[i].off / MEM_PAGE;
+
+		for (u64 p = 0; p < m->piece[i].len / MEM_PAGE; p++)
+			mark(bitmap, first + p);
+	}
+}
+
 int mem_scan(const struct mem *m, u8 *bitmap, struct err *e)
 {
 	/* The page map of a shared mapping knows only what this process touched. */
@@ -87,5 +98,6 @@ int mem_scan(const struct mem *m, u8 *bitmap, struct err *e)
 		if (r)
 			return r;
 	}
+	mark_pieces(m, bitmap);
 	return mark_ours(m, bitmap, e);
 }

@@ -441,6 +441,75 @@ static void test_iov_copies(void **state)
 	}
 }
 
+/* A memfd of 8 pages, page i full of i + 1. */
+static int pages_memfd(void)
+{
+	int fd = memfd_create("pages", MFD_CLOEXEC);
+	u8 page[MEM_PAGE];
+
+	for (unsigned i = 0; i < 8; i++) {
+		memset(page, (int)i + 1, sizeof(page));
+		assert_int_equal(write(fd, page, sizeof(page)), sizeof(page));
+	}
+	return fd;
+}
+
+static void test_map_piece(void **state)
+{
+	const u64 gpa = 10 * MEM_PAGE;
+	struct mem *m = make(SIZE, MEM_ANON);
+	u8 bitmap[SIZE / MEM_PAGE / 8] = {0};
+	struct err e = {0};
+	int fd = pages_memfd();
+	u8 b;
+
+	assert_true(mem_map_piece(m, gpa, 3 * MEM_PAGE, fd, 2 * MEM_PAGE));
+	/* Nobody touched the pages yet: the page map does not tell them. */
+	assert_int_equal(mem_scan(m, bitmap, &e), 0);
+	for (u64 p = 0; p < SIZE / MEM_PAGE; p++)
+		assert_int_equal(named(bitmap, p), p >= 10 && p < 13);
+	for (u64 p = 0; p < 3; p++) {
+		assert_true(mem_read(m, gpa + p * MEM_PAGE + 5, &b, 1));
+		assert_int_equal(b, p + 3);
+	}
+	assert_true(mem_read(m, gpa - 1, &b, 1));
+	assert_int_equal(b, 0);
+	assert_true(mem_read(m, gpa + 3 * MEM_PAGE, &b, 1));
+	assert_int_equal(b, 0);
+	assert_true(mem_write(m, gpa, "x", 1)); /* stays here */
+	assert_int_equal(pread(fd, &b, 1, 2 * MEM_PAGE), 1);
+	assert_int_equal(b, 3);
+	close(fd); /* the mapping does not need it */
+	assert_true(mem_read(m, gpa + MEM_PAGE, &b, 1));
+	assert_int_equal(b, 4);
+	mem_destroy(&m);
+}
+
+static void test_map_piece_refusals(void **state)
+{
+	struct mem *m = make(SIZE, MEM_ANON), *shared = make(SIZE, MEM_MEMFD);
+	int fd = pages_memfd();
+
+	assert_true(mem_write(m, 0, "a", 1));
+	assert_false(mem_map_piece(shared, 0, MEM_PAGE, fd, 0));
+	assert_false(mem_map_piece(m, 1, MEM_PAGE, fd, 0));
+	assert_false(mem_map_piece(m, 0, MEM_PAGE + 1, fd, 0));
+	assert_false(mem_map_piece(m, 0, MEM_PAGE, fd, 512));
+	assert_false(mem_map_piece(m, 0, 0, fd, 0));
+	assert_false(mem_map_piece(m, SIZE, MEM_PAGE, fd, 0));
+	assert_false(mem_map_piece(m, SIZE - MEM_PAGE, 2 * MEM_PAGE, fd, 0));
+	assert_false(mem_map_piece(m, 0 - (u64)MEM_PAGE, 2 * MEM_PAGE, fd, 0));
+	assert_false(mem_map_piece(m, 0, MEM_PAGE, -1, 0));
+	assert_int_equal(m->piece_count, 0);
+	assert_int_equal(*(u8 *)mem_at(m, 0, 1), 'a');
+	for (u64 i = 0; i < MEM_PIECES; i++)
+		assert_true(mem_map_piece(m, i * MEM_PAGE, MEM_PAGE, fd, 0));
+	assert_false(mem_map_piece(m, MEM_PIECES * MEM_PAGE, MEM_PAGE, fd, 0));
+	close(fd);
+	mem_destroy(&m);
+	mem_destroy(&shared);
+}
+
 static void test_iov_empty(void **state)
 {
 	struct iovec cut[1];
@@ -467,6 +536,8 @@ int main(void)
 		cmocka_unit_test(test_scan_memfd_written_elsewhere),
 		cmocka_unit_test(test_scan_file),
 		cmocka_unit_test(test_scan_large),
+		cmocka_unit_test(test_map_piece),
+		cmocka_unit_test(test_map_piece_refusals),
 		cmocka_unit_test(test_iov_copies),
 		cmocka_unit_test(test_iov_empty),
 	};
