@@ -7,7 +7,8 @@
 
 #include "monitor/vm_opts.h"
 
-enum { OPT_MEMORY = OPT_OWN, OPT_CPUS, OPT_INITRD, OPT_CONSOLE, OPT_BOOT, OPT_MEMFD };
+enum { OPT_MEMORY = OPT_OWN, OPT_CPUS, OPT_INITRD, OPT_CONSOLE, OPT_BOOT, OPT_MEMFD,
+	OPT_KERNEL_CACHE };
 
 #define DISK_KEYS                                                                                  \
 	"ro, sync=writeback|unsafe|direct, id=ID,\n"                                               \
@@ -30,6 +31,10 @@ static const struct opt_spec opts[] = {
 		OPT_BOOT},
 	{"disk", "path=F,KEYS", "a disk, repeatable; KEYS:\n" DISK_KEYS, OPT_DISK},
 	{"net", "KEYS", "a network, repeatable; KEYS:\n" NET_KEYS, OPT_NET},
+	{"kernel-cache", "off|DIR",
+		"where unpacked kernels are kept for the next boot\n"
+		"(default $XDG_CACHE_HOME/kelvin or ~/.cache/kelvin)",
+		OPT_KERNEL_CACHE},
 	{"memfd", NULL, "guest RAM in a memfd, for other processes to map", OPT_MEMFD},
 	VM_OPTS,
 };
@@ -37,14 +42,21 @@ static const struct opt_spec opts[] = {
 static const struct opt_parser page = {
 	.verb = "run",
 	.usage = "run [options] KERNEL [-- command line for the guest]",
-	.summary = "Boots KERNEL (ELF64) in a VM of its own. In the foreground it ends with the\n"
-		   "guest's exit status (a kit guest that faults: 200 + vector), or with 1 if the\n"
-		   "VM could not be made, 192 timeout, 193 triple fault, 194 halted for ever, 195\n"
-		   "KVM internal error, 196 entry refused, 197 unknown exit, 198 KVM_RUN failed,\n"
-		   "137 killed, 128+n ended by signal n.",
+	.summary = "Boots KERNEL in a VM of its own: an ELF64 file, plain or packed with gzip,\n"
+		   "xz, lz4 or zstd, or a bzImage (a distribution's vmlinuz).\n"
+		   "Without \"--\" Linux gets the words\n"
+		   "  panic=-1 reboot=t cryptomgr.notests 8250.nr_uarts=0\n"
+		   "(with --console: ... 8250.nr_uarts=1 console=ttyS0), and other kernels get\n"
+		   "nothing. What follows \"--\" takes the place of that.\n"
+		   "In the foreground it ends with the guest's exit status (a kit guest that\n"
+		   "faults: 200 + vector), or with 1 if the VM could not be made, 192 timeout,\n"
+		   "193 triple fault, 194 halted for ever, 195 KVM internal error, 196 entry\n"
+		   "refused, 197 unknown exit, 198 KVM_RUN failed, 137 killed, 128+n ended by\n"
+		   "signal n.",
 	.examples = "  kelvin run hello.elf -- status=3\n"
 		    "  kelvin run --detach --wait-ready --id web echo.elf\n"
 		    "  kelvin run --console --memory 256M --timeout 5s hello.elf\n"
+		    "  kelvin run --console --memory 256M --initrd initrd.img /boot/vmlinuz\n"
 		    "  kelvin run --net tap=tap0,mtu=9000 --disk path=a.img,overlay=b net.elf\n",
 	.opts = opts,
 	.opt_count = ARRAY_SIZE(opts),
@@ -90,6 +102,11 @@ static int own_opt(const struct opt_parser *p, struct launch *l, int id, const c
 	case OPT_INITRD: return copy_path(p, l->spec.initrd, arg, "initrd");
 	case OPT_CONSOLE: l->spec.console = true; return 0;
 	case OPT_MEMFD: l->spec.memfd = true; return 0;
+	case OPT_KERNEL_CACHE:
+		if (!arg[0] || strlen(arg) >= sizeof(l->spec.kernel_cache))
+			return usage_error(p, "--kernel-cache: off or a directory");
+		snprintf(l->spec.kernel_cache, sizeof(l->spec.kernel_cache), "%s", arg);
+		return 0;
 	case OPT_BOOT:
 		if (strcmp(arg, "auto") == 0)
 			l->spec.boot = BOOT_CHOOSE;
@@ -152,6 +169,7 @@ int cmd_run(int argc, char **argv)
 	r = copy_path(&p, l.spec.kernel, argv[optind], "kernel");
 	if (r)
 		return r;
+	l.spec.has_cmdline = own < argc;
 	if (own < argc)
 		r = guest_words(&p, &l, argc - own - 1, argv + own + 1);
 	if (!r)

@@ -11,8 +11,8 @@
  * header, the program headers and often the notes, so that a typical kernel costs one or two
  * reads before its segments are copied.
  *
- * Somebody who gave the wrong file is told what the file is: the common mistakes (a bzImage, a
- * compressed kernel, an initrd, a script, another architecture) are recognised by their magic.
+ * Somebody who gave the wrong file is told what the file is: the common mistakes (an initrd, a
+ * script, another architecture, a compression we do not know) are recognised by their magic.
  */
 #include "monitor/loader_int.h"
 
@@ -48,15 +48,10 @@ struct file_magic {
 };
 
 static const struct file_magic file_magics[] = {
-	{0x202, 4, "HdrS", "a bzImage (compressed Linux kernel); give the vmlinux inside it "
-		"(scripts/extract-vmlinux of the Linux source takes it out)"},
 	{0x38, 4, "ARM\x64", "a kernel image for aarch64"},
-	{0, 2, "\x1f\x8b", "gzip data; decompress it first (gunzip)"},
-	{0, 6, "\xfd" "7zXZ\0", "xz data; decompress it first (unxz)"},
-	{0, 4, "\x28\xb5\x2f\xfd", "zstd data; decompress it first (unzstd)"},
-	{0, 4, "\x04\x22\x4d\x18", "lz4 data; decompress it first (unlz4)"},
-	{0, 4, "\x02\x21\x4c\x18", "lz4 data; decompress it first (unlz4)"},
 	{0, 3, "BZh", "bzip2 data; decompress it first (bunzip2)"},
+	{0, 3, "\x5d\0\0", "lzma data; decompress it first (unlzma)"},
+	{0, 9, "\x89LZO\0\r\n\x1a\n", "lzo data; decompress it first (lzop -d)"},
 	{0, 6, "070701", "a cpio archive, which is what an initrd looks like"},
 	{0, 4, "\x27\x05\x19\x56", "a U-Boot image"},
 	{0, 2, "MZ", "a Windows or EFI program"},

@@ -2,12 +2,13 @@
 /*
  * loader.c - bring a kernel, its initrd and its command line into guest RAM.
  *
- * First everything is checked: the kernel file (elf.c), whether it fits, which boot protocol it
- * speaks, the command line, the initrd and a place for it. Only then is anything written. What can
- * still fail is reading: a disk error, or a file somebody makes shorter meanwhile.
+ * The kernel file was understood before (kernel.c, elf.c). First everything is checked: whether
+ * it fits, which boot protocol it speaks, the command line, the initrd and a place for it. Only
+ * then is anything written. What can still fail is reading: a disk error, or a file somebody makes
+ * shorter meanwhile.
  *
- * File bytes go from the page cache straight into guest RAM, and pages nobody needs are not
- * touched: RAM of a new VM is zero, so a kernel's BSS is there already.
+ * File bytes go from the page cache straight into guest RAM, or are mapped there, and pages nobody
+ * needs are not touched: RAM of a new VM is zero, so a kernel's BSS is there already.
  */
 #include "monitor/loader_int.h"
 
@@ -136,29 +137,29 @@ static int place_initrd(const struct kernel_image *img, const struct mem *m,
 	return x->initrd_gpa ? 0 : refuse_initrd(img, m, req->initrd_path, x->initrd_len, e);
 }
 
-static int choose_mode(const struct kernel_image *img, const struct load_request *req,
+static int choose_mode(const struct kernel *kernel, const struct load_request *req,
 	enum boot_mode *ret, struct err *e)
 {
-	const struct kernel_info *k = &img->info;
+	const struct kernel_info *k = &kernel->img.info;
 
 	if (req->boot == BOOT_BY_PVH && !k->has_pvh)
 		return err_set(e, -ENOEXEC,
 			"%s: has no PVH entry point (ELF note \"Xen\", type 18)",
-			req->kernel_path);
+			kernel->path);
 	if (k->has_pvh && req->boot != BOOT_BY_LINUX64) {
 		*ret = BOOT_PVH;
 		return 0;
 	}
-	if (!elf_has_code_at(img, k->elf_entry))
+	if (!elf_has_code_at(&kernel->img, k->elf_entry))
 		return err_set(e, -ENOEXEC,
 			"%s: %sits ELF entry point %#" PRIx64
 			" is not at the physical address of any loaded segment (%#" PRIx64
-			" to %#" PRIx64 ")", req->kernel_path,
+			" to %#" PRIx64 ")", kernel->path,
 			k->has_pvh ? "" : "has no PVH entry point, and ", k->elf_entry, k->low,
 			k->high);
 	if (k->elf_entry >= MEM_HIGH_GPA)
 		return err_set(e, -ENOEXEC, "%s: its entry point %#" PRIx64
-			" is above 4 GiB, which the boot page tables do not map", req->kernel_path,
+			" is above 4 GiB, which the boot page tables do not map", kernel->path,
 			k->elf_entry);
 	*ret = BOOT_LINUX64;
 	return 0;
@@ -167,44 +168,54 @@ static int choose_mode(const struct kernel_image *img, const struct load_request
 static int read_into_ram(const struct mem *m, int fd, const char *path, u64 off, u64 gpa, u64 len,
 	struct err *e)
 {
-	void *dst = mem_at(m, gpa, len);
+	void *dst;
 
+	if (!len)
+		return 0;
+	dst = mem_at(m, gpa, len);
 	must(dst); /* checked by elf_check_fit() or placed by find_place() */
 	return read_exactly(fd, path, off, dst, len, e);
 }
 
-int kernel_probe(int fd, const char *path, struct kernel_info *ret, struct err *e)
+/*
+ * The whole pages of a segment are mapped where they lie in a file that cannot change, and alike in
+ * the file and in RAM; what is left at its ends is read.
+ */
+static int load_segment(struct mem *m, const struct kernel *k, const struct kernel_seg *s,
+	struct err *e)
 {
-	struct kernel_image img;
-	int r = elf_parse(fd, path, &img, e);
+	u64 from = align_up(s->gpa, MEM_PAGE) - s->gpa;
+	u64 to = align_down(s->gpa + s->file_len, MEM_PAGE) - s->gpa;
+	int r;
 
-	if (!r)
-		*ret = img.info;
-	return r;
+	if (!k->img.info.is_cached || s->gpa + s->file_len < s->gpa + from + MEM_PAGE ||
+		!mem_map_piece(m, s->gpa + from, to - from, k->fd, s->file_off + from))
+		return read_into_ram(m, k->fd, k->path, s->file_off, s->gpa, s->file_len, e);
+	r = read_into_ram(m, k->fd, k->path, s->file_off, s->gpa, from, e);
+	if (r)
+		return r;
+	return read_into_ram(m, k->fd, k->path, s->file_off + to, s->gpa + to, s->file_len - to,
+		e);
 }
 
-int kernel_load(const struct mem *m, const struct load_request *req, struct boot_regs *regs,
-	struct kernel_info *ret_info, struct err *e)
+int kernel_load(struct mem *m, const struct load_request *req, struct boot_regs *regs,
+	struct err *e)
 {
 	struct boot_extras x = {.cmdline = req->cmdline};
-	struct kernel_image img;
+	const struct kernel *k = req->kernel;
 	enum boot_mode mode = BOOT_PVH;
-	int r = elf_parse(req->kernel_fd, req->kernel_path, &img, e);
+	int r = choose_mode(k, req, &mode, e);
 
 	if (!r)
-		r = choose_mode(&img, req, &mode, e);
-	if (!r)
-		r = elf_check_fit(&img, m, req->kernel_path, e);
+		r = elf_check_fit(&k->img, m, k->path, e);
 	if (!r)
 		r = check_cmdline(req->cmdline, e);
 	if (!r && req->initrd_fd >= 0)
-		r = place_initrd(&img, m, req, &x, e);
+		r = place_initrd(&k->img, m, req, &x, e);
 
-	for (unsigned i = 0; !r && i < img.seg_count; i++)
-		if (img.seg[i].file_len)
-			r = read_into_ram(m, req->kernel_fd, req->kernel_path, img.seg[i].file_off,
-				img.seg[i].gpa, img.seg[i].file_len, e);
-	if (!r && x.initrd_len)
+	for (unsigned i = 0; !r && i < k->img.seg_count; i++)
+		r = load_segment(m, k, &k->img.seg[i], e);
+	if (!r)
 		r = read_into_ram(m, req->initrd_fd, req->initrd_path, 0, x.initrd_gpa,
 			x.initrd_len, e);
 	if (r)
@@ -212,10 +223,8 @@ int kernel_load(const struct mem *m, const struct load_request *req, struct boot
 	if (x.cmdline[0])
 		put_table(m, GPA_CMDLINE, x.cmdline, strlen(x.cmdline) + 1);
 	if (mode == BOOT_PVH)
-		pvh_setup(m, &img, &x, regs);
+		pvh_setup(m, &k->img, &x, regs);
 	else
-		linux64_setup(m, &img, &x, regs);
-	if (ret_info)
-		*ret_info = img.info;
+		linux64_setup(m, &k->img, &x, regs);
 	return 0;
 }

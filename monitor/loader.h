@@ -9,6 +9,7 @@
 #define KELVIN_MONITOR_LOADER_H
 
 #include "memory/memory.h"
+#include "monitor/unpack.h"
 #include "vcpu/vm.h"
 
 /* Guest physical places (design: "The machine a guest sees"). */
@@ -29,27 +30,43 @@ struct kernel_info {
 	bool has_pvh;       /* a XEN_ELFNOTE_PHYS32_ENTRY note */
 	bool has_linux;     /* a note named "Linux" */
 	bool has_kelvin;    /* a note named "kelvin": one of our own guests */
+	bool is_bzimage;    /* the file is one; the rest is about the kernel inside */
+	bool is_cached;     /* what was unpacked comes from the kernel cache */
+	enum pack packed_as;
 	u64 pvh_entry, elf_entry;
 	u64 low, high;      /* guest physical bounds of the loaded segments */
 };
 
+/* A kernel file that was understood, unpacked if need be. Nothing is loaded yet. */
+struct kernel;
+
+/*
+ * Opens the kernel in @fd, which stays the caller's: an ELF file, a bzImage, or an ELF file packed
+ * with gzip, xz, lz4 or zstd. @path is for messages and must outlive *@ret. @cache says where
+ * unpacked kernels are kept (kcache_open()). Main thread.
+ */
+int kernel_open(struct kernel **ret, int fd, const char *path, const char *cache, struct err *e);
+void kernel_close(struct kernel **k); /* NULL is fine; *@k becomes NULL */
+const struct kernel_info *kernel_info(const struct kernel *k);
+
+/*
+ * The words such a kernel gets where the operator gave none; a constant, empty for all but Linux.
+ */
+const char *kernel_default_cmdline(const struct kernel_info *info, bool console);
+
 struct load_request {
-	int kernel_fd;
-	const char *kernel_path; /* for messages */
+	const struct kernel *kernel;
 	int initrd_fd;           /* -1: none */
 	const char *initrd_path;
 	const char *cmdline;     /* complete, device words included; ASCII */
 	enum boot_choice boot;
 };
 
-/* Looks at an ELF without loading it. */
-int kernel_probe(int fd, const char *path, struct kernel_info *ret, struct err *e);
-
 /*
  * Loads everything and fills @regs for vm_boot(). On failure RAM may hold part of it: the VM is
- * not to be started. Main thread, before the vCPUs start.
+ * not to be started. Main thread, before the VM is made: parts of RAM may be mapped anew.
  */
-int kernel_load(const struct mem *m, const struct load_request *req, struct boot_regs *regs,
-	struct kernel_info *ret_info, struct err *e);
+int kernel_load(struct mem *m, const struct load_request *req, struct boot_regs *regs,
+	struct err *e);
 
 #endif

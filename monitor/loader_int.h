@@ -23,6 +23,13 @@ struct kernel_image {
 	struct kernel_seg seg[KERNEL_SEGS_MAX];
 };
 
+/* What kernel_open() makes. */
+struct kernel {
+	int fd; /* an ELF file; owned */
+	const char *path;
+	struct kernel_image img;
+};
+
 /* The command line and the initrd, once they have been checked and placed. */
 struct boot_extras {
 	const char *cmdline;

@@ -222,8 +222,8 @@ static struct machine *the_machine; /* for the handler */
  */
 static void on_bus_error(int sig)
 {
-	static const char text[] = "a page of RAM cannot be read: the snapshot's memory file was "
-				   "cut, or its disk failed";
+	static const char text[] = "a page of RAM cannot be read: the snapshot's memory file or "
+				   "the cached kernel was cut, or its disk failed";
 	static u32 begun;
 	struct machine *m = the_machine;
 	char json[512];
@@ -350,30 +350,35 @@ static int open_input(int *ret, const char *path, const char *what, struct err *
 /* RAM with a kernel in it. */
 static int load_kernel(struct machine *m, struct boot_regs *regs, struct err *e)
 {
+	struct machine_spec *s = m->spec;
 	_cleanup_fd_ int kernel_fd = -1, initrd_fd = -1;
-	struct kernel_info info;
+	struct kernel *kernel = NULL;
 	struct load_request req;
-	int r = open_input(&kernel_fd, m->spec->kernel, "kernel", e);
+	int r = open_input(&kernel_fd, s->kernel, "kernel", e);
 
-	if (!r && m->spec->initrd[0])
-		r = open_input(&initrd_fd, m->spec->initrd, "initrd", e);
+	if (!r && s->initrd[0])
+		r = open_input(&initrd_fd, s->initrd, "initrd", e);
 	if (!r)
-		r = announce_devices(m->spec, devices_count(m->spec), e);
+		r = kernel_open(&kernel, kernel_fd, s->kernel, s->kernel_cache, e);
+	if (!r && !s->has_cmdline)
+		snprintf(s->cmdline, sizeof(s->cmdline), "%s",
+			kernel_default_cmdline(kernel_info(kernel), s->console));
 	if (!r)
-		r = mem_create(&m->mem, m->spec->memory, m->spec->memfd ? MEM_MEMFD : MEM_ANON, e);
-	if (r)
-		return r;
+		r = announce_devices(s, devices_count(s), e);
+	if (!r)
+		r = mem_create(&m->mem, s->memory, s->memfd ? MEM_MEMFD : MEM_ANON, e);
 	req = (struct load_request){
-		.kernel_fd = kernel_fd,
-		.kernel_path = m->spec->kernel,
+		.kernel = kernel,
 		.initrd_fd = initrd_fd,
-		.initrd_path = m->spec->initrd,
-		.cmdline = m->spec->cmdline,
-		.boot = m->spec->boot,
+		.initrd_path = s->initrd,
+		.cmdline = s->cmdline,
+		.boot = s->boot,
 	};
-	r = kernel_load(m->mem, &req, regs, &info, e);
+	if (!r)
+		r = kernel_load(m->mem, &req, regs, e);
 	if (!r)
 		identity_boot(m);
+	kernel_close(&kernel);
 	return r;
 }
 

@@ -44,6 +44,8 @@ struct machine_spec {
 	bool detach;
 	char kernel[PATH_MAX];
 	char initrd[PATH_MAX]; /* empty: none */
+	char kernel_cache[PATH_MAX]; /* as kcache_open() wants it */
+	bool has_cmdline; /* the operator's own; else the kernel's kind decides at boot */
 	char cmdline[CMDLINE_MAX];
 	enum boot_choice boot;
 	u32 vsock_cid;

@@ -61,18 +61,23 @@ int bytes_memfd(const void *p, size_t len)
 	return fd;
 }
 
+void elf_image(const struct elf_file *f, u8 out[ELF_FILE_LEN])
+{
+	memset(out, 0, ELF_FILE_LEN);
+	memcpy(out, &f->eh, sizeof(f->eh));
+	memcpy(out + sizeof(f->eh), f->ph, sizeof(f->ph));
+	memcpy(out + ELF_NOTE_OFF, f->notes, sizeof(f->notes));
+	for (u64 i = 0; i < ELF_TEXT_LEN; i++)
+		out[ELF_TEXT_OFF + i] = elf_byte(ELF_TEXT_GPA + i);
+	for (u64 i = 0; i < ELF_DATA_LEN; i++)
+		out[ELF_DATA_OFF + i] = elf_byte(ELF_DATA_GPA + i);
+}
+
 int elf_memfd(const struct elf_file *f)
 {
-	static u8 image[ELF_FILE_LEN];
+	u8 image[ELF_FILE_LEN];
 
-	memset(image, 0, sizeof(image));
-	memcpy(image, &f->eh, sizeof(f->eh));
-	memcpy(image + sizeof(f->eh), f->ph, sizeof(f->ph));
-	memcpy(image + ELF_NOTE_OFF, f->notes, sizeof(f->notes));
-	for (u64 i = 0; i < ELF_TEXT_LEN; i++)
-		image[ELF_TEXT_OFF + i] = elf_byte(ELF_TEXT_GPA + i);
-	for (u64 i = 0; i < ELF_DATA_LEN; i++)
-		image[ELF_DATA_OFF + i] = elf_byte(ELF_DATA_GPA + i);
+	elf_image(f, image);
 	must(f->file_len <= sizeof(image));
 	return bytes_memfd(image, f->file_len);
 }

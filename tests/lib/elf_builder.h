@@ -45,6 +45,8 @@ void elf_add_note(struct elf_file *f, const char *name, u32 type, const void *de
 /* Drops the notes made so far. */
 void elf_no_notes(struct elf_file *f);
 
+/* The bytes of the whole file, f->file_len not minded. */
+void elf_image(const struct elf_file *f, u8 out[ELF_FILE_LEN]);
 /* The file as a memfd; the caller closes it. */
 int elf_memfd(const struct elf_file *f);
 /* Any bytes as a memfd. */

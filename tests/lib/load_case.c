@@ -44,25 +44,53 @@ void assert_ram_untouched(void)
 		assert_true(zero_at(ram->region[i].gpa, ram->region[i].len));
 }
 
-struct load_request request(int kernel_fd)
+struct load_case request(int kernel_fd)
 {
-	return (struct load_request){.kernel_fd = kernel_fd, .kernel_path = "guests/k",
-		.initrd_fd = -1, .initrd_path = "guests/initrd", .cmdline = "a=1"};
+	return (struct load_case){.kernel_fd = kernel_fd, .kernel_path = "guests/k",
+		.cache = "off", .initrd_fd = -1, .initrd_path = "guests/initrd", .cmdline = "a=1"};
 }
 
-struct result load(const struct load_request *req)
+struct result load(const struct load_case *c)
 {
+	struct kernel *k = NULL;
 	struct result r = {0};
+	struct load_request req;
 
-	r.code = kernel_load(ram, req, &r.regs, &r.info, &r.err);
+	r.code = kernel_open(&k, c->kernel_fd, c->kernel_path, c->cache, &r.err);
+	req = (struct load_request){.kernel = k, .initrd_fd = c->initrd_fd,
+		.initrd_path = c->initrd_path, .cmdline = c->cmdline, .boot = c->boot};
+	if (!r.code) {
+		r.info = *kernel_info(k);
+		r.code = kernel_load(ram, &req, &r.regs, &r.err);
+	}
 	assert_int_equal(r.code, r.err.code);
+	kernel_close(&k);
 	return r;
+}
+
+int probe(int kernel_fd, struct kernel_info *ret)
+{
+	struct kernel *k = NULL;
+	int r = kernel_open(&k, kernel_fd, "k", "off", NULL);
+
+	if (!r)
+		*ret = *kernel_info(k);
+	kernel_close(&k);
+	return r;
+}
+
+struct result load_bytes(const void *p, size_t len)
+{
+	_cleanup_fd_ int fd = bytes_memfd(p, len);
+	struct load_case req = request(fd);
+
+	return load(&req);
 }
 
 struct result load_elf(const struct elf_file *f)
 {
 	_cleanup_fd_ int fd = elf_memfd(f);
-	struct load_request req = request(fd);
+	struct load_case req = request(fd);
 
 	return load(&req);
 }
@@ -73,6 +101,13 @@ void assert_refused(const struct result *r, const char *words)
 		fail_msg("expected \"%s\", got code %d \"%s\"", words, r->code, r->err.msg);
 	assert_null(strchr(r->err.msg, '\n'));
 	assert_ram_untouched();
+}
+
+void refuse_bytes(const void *p, size_t len, const char *words)
+{
+	struct result r = load_bytes(p, len);
+
+	assert_refused(&r, words);
 }
 
 void refuse_elf(const struct elf_file *f, const char *words)

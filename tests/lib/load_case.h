@@ -13,6 +13,15 @@
 
 #define RAM (2ull << 20)
 
+/* What there is to load, and how. */
+struct load_case {
+	int kernel_fd;
+	const char *kernel_path, *cache;
+	int initrd_fd;
+	const char *initrd_path, *cmdline;
+	enum boot_choice boot;
+};
+
 struct result {
 	int code;
 	struct err err;
@@ -32,12 +41,16 @@ bool zero_at(u64 gpa, u64 len);
 /* A little-endian number of @len bytes. */
 u64 get(u64 gpa, unsigned len);
 
-/* For "guests/k", without an initrd, command line "a=1". */
-struct load_request request(int kernel_fd);
-struct result load(const struct load_request *req);
+/* For "guests/k", without an initrd and a kernel cache, command line "a=1". */
+struct load_case request(int kernel_fd);
+struct result load(const struct load_case *req);
+struct result load_bytes(const void *p, size_t len);
+/* Only looks; returns what kernel_open() did. */
+int probe(int kernel_fd, struct kernel_info *ret);
 struct result load_elf(const struct elf_file *f);
 
 void assert_refused(const struct result *r, const char *words);
+void refuse_bytes(const void *p, size_t len, const char *words);
 /* Refused, and the message names the kernel. */
 void refuse_elf(const struct elf_file *f, const char *words);
 void assert_ram_untouched(void);

@@ -20,15 +20,6 @@
 		refuse_elf(&f, words);                                                             \
 	} while (0)
 
-static void refuse_bytes(const void *p, size_t len, const char *words)
-{
-	_cleanup_fd_ int fd = bytes_memfd(p, len);
-	struct load_request req = request(fd);
-	struct result r = load(&req);
-
-	assert_refused(&r, words);
-}
-
 /* Notes whose segment says 8 are padded to 8. */
 static void test_notes_aligned_to_8(void **state)
 {
@@ -112,7 +103,7 @@ static void test_l01_phdrs_far_from_the_start(void **state)
 {
 	struct elf_file f = elf_default();
 	_cleanup_fd_ int fd = -1;
-	struct load_request req;
+	struct load_case req;
 	struct result r;
 
 	f.eh.e_phoff = ELF_FILE_LEN; /* past what the first read brings */
@@ -249,7 +240,7 @@ static void test_l01_notes_too_large(void **state)
 {
 	struct elf_file f = elf_default();
 	_cleanup_fd_ int fd = -1;
-	struct load_request req;
+	struct load_case req;
 	struct result r;
 
 	f.ph[PH_NOTE].p_filesz = 65537;
@@ -284,7 +275,7 @@ static void test_l01_note_names_are_exact(void **state)
 	elf_add_note(&f, "Xen", 17, &entry, 8);
 	elf_add_note(&f, "Linu", 18, &entry, 8);
 	fd = elf_memfd(&f);
-	assert_int_equal(kernel_probe(fd, "k", &info, NULL), 0);
+	assert_int_equal(probe(fd, &info), 0);
 	assert_false(info.has_pvh || info.has_linux || info.has_kelvin);
 }
 
@@ -304,18 +295,15 @@ static void test_l01_truncated_anywhere(void **state)
 
 static void test_l01_other_files(void **state)
 {
-	u8 bz[0x400] = "MZ";
+	u8 efi[0x400] = "MZ";
 	u8 arm[0x100] = {0};
 
-	memcpy(bz + 0x202, "HdrS", 4);
 	memcpy(arm + 0x38, "ARM\x64", 4);
-	refuse_bytes(bz, sizeof(bz), "not an ELF file but a bzImage");
-	refuse_bytes(bz, 0x203, "not an ELF file but a Windows or EFI program");
+	refuse_bytes(efi, sizeof(efi), "not an ELF file but a Windows or EFI program");
 	refuse_bytes(arm, sizeof(arm), "kernel image for aarch64");
-	refuse_bytes("\x1f\x8b\x08\0\0\0", 6, "not an ELF file but gzip data");
-	refuse_bytes("\xfd" "7zXZ\0\0\0", 8, "xz data");
-	refuse_bytes("\x28\xb5\x2f\xfd\0\0", 6, "zstd data");
-	refuse_bytes("\x02\x21\x4c\x18\0\0", 6, "lz4 data");
+	refuse_bytes("BZh91AY", 7, "bzip2 data");
+	refuse_bytes("\x5d\0\0\x80\0", 5, "lzma data");
+	refuse_bytes("\x89LZO\0\r\n\x1a\n", 9, "lzo data");
 	refuse_bytes("070701000", 9, "a cpio archive");
 	refuse_bytes("#!/bin/sh\n", 10, "a script");
 	refuse_bytes("hello", 5, "it begins with bytes 68 65 6c 6c");
@@ -327,7 +315,7 @@ static void test_l01_not_a_file(void **state)
 {
 	_cleanup_fd_ int dir = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	_cleanup_fd_ int dev = open("/dev/zero", O_RDONLY | O_CLOEXEC);
-	struct load_request req = request(dir);
+	struct load_case req = request(dir);
 	struct result r = load(&req);
 
 	assert_refused(&r, "guests/k: a directory");
@@ -344,7 +332,7 @@ static void test_l01_file_shrinks(void **state)
 {
 	_cleanup_fd_ int fd = open("/sys/kernel/mm/transparent_hugepage/enabled",
 		O_RDONLY | O_CLOEXEC);
-	struct load_request req = request(fd);
+	struct load_case req = request(fd);
 	struct result r;
 
 	if (fd < 0)
@@ -362,7 +350,7 @@ static void test_l01_every_header_byte(void **state)
 	const u8 values[] = {0x00, 0x01, 0x7f, 0x80, 0xff};
 	struct elf_file f = elf_default();
 	_cleanup_fd_ int fd = elf_memfd(&f);
-	struct load_request req = request(fd);
+	struct load_case req = request(fd);
 	unsigned accepted = 0;
 
 	for (u64 off = 0; off < ELF_NOTE_OFF + f.ph[PH_NOTE].p_filesz; off++) {

@@ -145,7 +145,7 @@ static void test_boot_choice(void **state)
 {
 	struct elf_file f = elf_default();
 	_cleanup_fd_ int both = elf_memfd(&f);
-	struct load_request req = request(both);
+	struct load_case req = request(both);
 	struct result r;
 
 	req.boot = BOOT_BY_LINUX64;
@@ -162,7 +162,7 @@ static void test_boot_by_pvh_needs_the_note(void **state)
 {
 	struct elf_file f = elf_default();
 	_cleanup_fd_ int fd = -1;
-	struct load_request req;
+	struct load_case req;
 	struct result r;
 
 	elf_no_notes(&f);
@@ -185,7 +185,7 @@ static void test_probe(void **state)
 	elf_add_note(&f, "Xen", 6, "linux", 6);
 	elf_add_note(&f, "Xen", 18, &entry32, 4);
 	fd = elf_memfd(&f);
-	assert_int_equal(kernel_probe(fd, "k", &info, NULL), 0);
+	assert_int_equal(probe(fd, &info), 0);
 	assert_true(info.has_kelvin && info.has_pvh && !info.has_linux);
 	assert_int_equal(info.pvh_entry, ELF_PVH_ENTRY);
 	assert_int_equal(info.elf_entry, ELF_ENTRY);
@@ -205,7 +205,7 @@ static int initrd_memfd(u64 len)
 static struct result load_initrd(const struct elf_file *f, u64 len)
 {
 	_cleanup_fd_ int kernel = elf_memfd(f), initrd = initrd_memfd(len);
-	struct load_request req = request(kernel);
+	struct load_case req = request(kernel);
 
 	req.initrd_fd = initrd;
 	return load(&req);
@@ -278,7 +278,7 @@ static void test_l01_initrd_of_absurd_size(void **state)
 {
 	struct elf_file f = elf_default();
 	_cleanup_fd_ int kernel = elf_memfd(&f), initrd = initrd_memfd(1);
-	struct load_request req = request(kernel);
+	struct load_case req = request(kernel);
 	struct result r;
 
 	assert_int_equal(ftruncate(initrd, INT64_MAX & ~4095ll), 0);
@@ -291,7 +291,7 @@ static void test_l01_initrd_not_a_file(void **state)
 {
 	struct elf_file f = elf_default();
 	_cleanup_fd_ int kernel = elf_memfd(&f), dir = open("/", O_RDONLY | O_CLOEXEC);
-	struct load_request req = request(kernel);
+	struct load_case req = request(kernel);
 	struct result r = load_initrd(&f, 0);
 
 	assert_refused(&r, "guests/initrd: the initrd is empty");
@@ -304,7 +304,7 @@ static void test_l01_cmdline(void **state)
 {
 	struct elf_file f = elf_default();
 	_cleanup_fd_ int fd = elf_memfd(&f);
-	struct load_request req = request(fd);
+	struct load_case req = request(fd);
 	char line[CMDLINE_MAX + 1];
 	struct result r;
 
@@ -336,7 +336,7 @@ static void test_l01_cmdline_nul(void **state)
 {
 	struct elf_file f = elf_default();
 	_cleanup_fd_ int fd = elf_memfd(&f);
-	struct load_request req = request(fd);
+	struct load_case req = request(fd);
 
 	req.cmdline = "abc\0secret";
 	assert_int_equal(load(&req).code, 0);
