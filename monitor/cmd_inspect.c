@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cmd_inspect.c - kelvin inspect: say what is in a snapshot or a VM.
+ * cmd_inspect.c - kelvin inspect: say what is in a snapshot, a kernel file or a VM.
  *
- * An operand with a '/' in it, or one that names a directory with a state file, is a snapshot;
- * anything else is the id of a VM. A snapshot may be hostile: snap_open() checks its structure, and
- * what it says is printed so that a terminal cannot mind.
+ * A regular file is a kernel; else an operand with a '/' in it, or one that names a directory
+ * with a state file, is a snapshot; anything else is the id of a VM. A snapshot may be hostile:
+ * snap_open() checks its structure, and what it says is printed so that a terminal cannot mind.
  */
 #include <inttypes.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "monitor/vm_verb.h"
@@ -227,16 +228,25 @@ static bool is_snapshot(const char *operand)
 		(n > 0 && (size_t)n < sizeof(path) && access(path, F_OK) == 0);
 }
 
+static bool is_file(const char *operand)
+{
+	struct stat st;
+
+	return stat(operand, &st) == 0 && S_ISREG(st.st_mode);
+}
+
 int cmd_inspect(int argc, char **argv)
 {
 	struct opt_parser p = {
 		.verb = "inspect",
-		.usage = "inspect [--json] DIR|ID",
-		.summary = "Says what is in the snapshot DIR, or everything known of the VM ID.\n"
-			   "An operand with a '/' in it, or a directory that holds a state file,\n"
-			   "is a snapshot.",
+		.usage = "inspect [--json] DIR|KERNEL|ID",
+		.summary = "Says what is in the snapshot DIR, how the kernel file KERNEL would\n"
+			   "boot and with which default words, or everything known of the VM ID.\n"
+			   "A regular file is a kernel; another operand with a '/' in it, or a\n"
+			   "directory that holds a state file, is a snapshot.",
 		.examples = "  kelvin inspect web\n"
 			    "  kelvin inspect ./snap\n"
+			    "  kelvin inspect /boot/vmlinuz\n"
 			    "  kelvin inspect --json web | jq .devices\n",
 		.opts = opts,
 		.opt_count = ARRAY_SIZE(opts),
@@ -251,8 +261,10 @@ int cmd_inspect(int argc, char **argv)
 	if (id < 0)
 		return 2;
 	if (argc - optind != 1)
-		return usage_error(&p, argc == optind ? "which snapshot or VM?"
-						      : "one snapshot or VM, please");
+		return usage_error(&p, argc == optind ? "which snapshot, kernel or VM?"
+						      : "one snapshot, kernel or VM, please");
+	if (is_file(argv[optind]))
+		return inspect_kernel(argv[optind], json);
 	if (is_snapshot(argv[optind]))
 		return inspect_snapshot(argv[optind], json);
 	return inspect_vm(argv[optind], json);

@@ -22,6 +22,9 @@ struct each_verb {
 /* Parses --json, --timeout and IDs; acts on each; returns the exit status. */
 int run_each(const struct each_verb *v, int argc, char **argv);
 
+/* `inspect` of a kernel file. Returns the exit status. */
+int inspect_kernel(const char *path, bool json);
+
 /* @ns as a timeout for client_call(): at least 1 ms. */
 unsigned timeout_ms(u64 ns);
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: facts, mistakes, and what they leave behind (nothing)."""
-import gzip
+import bz2
 import json
 import os
 import shutil
@@ -132,7 +132,7 @@ def test_kernels_that_are_none():
         (TMP, TMP),
         (write('empty', b''), 'empty'),
         (write('text', b'#!/bin/sh\necho hi\n'), 'text'),
-        (write('gz', gzip.compress(elf)), 'gzip'),
+        (write('bz2', bz2.compress(elf)), 'bzip2'),
         (write('short', elf[:100]), 'short'),
         (write('cut-elf', elf[:len(elf) // 2]), 'cut-elf'),
         (write('arm', bytes(machine)), 'aarch64'),

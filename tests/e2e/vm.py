@@ -17,7 +17,7 @@ KELVIN = os.path.join(BUILD, 'monitor', 'kelvin')
 SANITIZED = 'asan' in os.path.basename(BUILD)
 TMP = tempfile.mkdtemp(prefix='kelvin-e2e-')
 RUN_DIR = os.path.join(TMP, 'run')
-ENV = dict(os.environ, KELVIN_RUN_DIR=RUN_DIR, ASAN_OPTIONS='detect_leaks=0')
+ENV = dict(os.environ, KELVIN_RUN_DIR=RUN_DIR, XDG_CACHE_HOME=TMP, ASAN_OPTIONS='detect_leaks=0')
 
 
 def guest(name):
