@@ -322,8 +322,10 @@ static void set_timing(struct cpuid_table *t, u32 tsc_khz)
 {
 	struct kvm_cpuid_entry2 *c = cpuid_find(t, 0x1, 0);
 
+	/* x2APIC and TSC deadline are part of KVM's local APIC. That there is a hypervisor, whose
+	 * leaves are worth reading, KVM leaves to us to say. */
 	if (c)
-		c->ecx |= BIT(21) | BIT(24); /* x2APIC, TSC deadline: part of KVM's local APIC */
+		c->ecx |= BIT(21) | BIT(24) | BIT(31);
 	if (!tsc_khz)
 		return;
 	if (value_of(t, 0x0, 0, CPUID_EAX) >= 0x15) {

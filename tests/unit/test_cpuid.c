@@ -125,6 +125,17 @@ static void test_policy_bits(void **state)
 			fail_msg("%s should%s be seen", cases[i].what, cases[i].seen ? "" : " not");
 }
 
+/* KVM does not report what is ours to say; without the last one Linux has no kvm-clock. */
+static void test_policy_adds_what_kvm_does_not_report(void **state)
+{
+	t.head = (struct kvm_cpuid2){.nent = ARRAY_SIZE(generous)};
+	memcpy(t.entry, generous, sizeof(generous));
+	cpuid_find(&t, 1, 0)->ecx &= ~(1u << 21 | 1u << 24 | 1u << 31);
+	cpuid_policy(&t, 1, TSC_KHZ);
+	assert_int_equal(reg(1, 0, CPUID_ECX) & (1u << 21 | 1u << 24 | 1u << 31),
+		1u << 21 | 1u << 24 | 1u << 31);
+}
+
 static void test_policy_drops_leaves(void **state)
 {
 	static const u32 gone[] = {0x2, 0x5, 0xa, 0x12, 0x14, 0x19, 0x1d, 0x80000002, 0x80000007,
@@ -372,6 +383,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_policy_bits),
+		cmocka_unit_test(test_policy_adds_what_kvm_does_not_report),
 		cmocka_unit_test(test_policy_drops_leaves),
 		cmocka_unit_test(test_policy_timing),
 		cmocka_unit_test(test_policy_topology),
