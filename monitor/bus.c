@@ -7,11 +7,14 @@
  *   0x00 ready  1 to 4 bytes, 123: the guest is ready (Firecracker's boot timer stores one)
  *   0x04 power  4 bytes: end the VM with this exit status
  *   0x08 wait   8 bytes: sleep until a device interrupt, or so many nanoseconds; all ones: for ever
+ *   0x10 ACPI   1 byte each: sleep control, sleep status, reset (acpi.h). Both power-off and reset
+ *               end the VM, with status 0: a microVM starts anew as a new process
  */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "monitor/acpi.h"
 #include "monitor/base/log.h"
 #include "monitor/machine_int.h"
 
@@ -45,6 +48,18 @@ static void ready(struct machine *m)
 	machine_post(m, EVENT_READY);
 }
 
+/* ACPI's registers. False: nothing is known to be meant by that store. */
+static bool acpi_store(struct vcpu *v, u64 reg, u64 value)
+{
+	if (reg == ACPI_REG_STATUS)
+		return true; /* the guest clears what is never set */
+	if (!(reg == ACPI_REG_SLEEP && value == ACPI_SLEEP_OFF) &&
+		!(reg == ACPI_REG_RESET && value == ACPI_RESET_VALUE))
+		return false;
+	vcpu_power_off(v, 0);
+	return true;
+}
+
 static void doorbell(struct machine *m, struct vcpu *v, u64 off, const u8 *data, unsigned len)
 {
 	u64 value = 0;
@@ -56,7 +71,8 @@ static void doorbell(struct machine *m, struct vcpu *v, u64 off, const u8 *data,
 		vcpu_power_off(v, (int)(value & 0xff));
 	else if (off == DOORBELL_WAIT && (len == 8 || len == 4))
 		vcpu_wait(v, value);
-	else
+	else if (off < DOORBELL_ACPI || off >= DOORBELL_ACPI + ACPI_REGS || len != 1 ||
+		!acpi_store(v, off - DOORBELL_ACPI, value))
 		__atomic_fetch_add(&m->unmapped, 1, __ATOMIC_RELAXED);
 }
 

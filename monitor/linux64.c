@@ -16,6 +16,7 @@
 #include <string.h>
 
 /* Offsets in the zero page. */
+#define ZP_RSDP           0x070 /* u64 */
 #define ZP_E820_COUNT     0x1e8 /* u8 */
 #define ZP_BOOT_FLAG      0x1fe /* u16 */
 #define ZP_HEADER         0x202 /* u32, "HdrS" */
@@ -62,6 +63,7 @@ static void write_zero_page(const struct mem *m, const struct boot_extras *x)
 	unsigned n = memory_map(m, map);
 	u8 page[ZP_USED] = {0};
 
+	put(page, ZP_RSDP, x->rsdp_gpa, 8);
 	put(page, ZP_E820_COUNT, n, 1);
 	put(page, ZP_BOOT_FLAG, BOOT_FLAG, 2);
 	put(page, ZP_HEADER, HEADER_MAGIC, 4);

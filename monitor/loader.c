@@ -201,7 +201,7 @@ static int load_segment(struct mem *m, const struct kernel *k, const struct kern
 int kernel_load(struct mem *m, const struct load_request *req, struct boot_regs *regs,
 	struct err *e)
 {
-	struct boot_extras x = {.cmdline = req->cmdline};
+	struct boot_extras x = {.cmdline = req->cmdline, .rsdp_gpa = req->rsdp_gpa};
 	const struct kernel *k = req->kernel;
 	enum boot_mode mode = BOOT_PVH;
 	int r = choose_mode(k, req, &mode, e);

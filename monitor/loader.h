@@ -60,6 +60,7 @@ struct load_request {
 	const char *initrd_path;
 	const char *cmdline;     /* complete, device words included; ASCII */
 	enum boot_choice boot;
+	u64 rsdp_gpa; /* of the ACPI tables; 0: there are none */
 };
 
 /*

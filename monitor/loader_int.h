@@ -30,9 +30,10 @@ struct kernel {
 	struct kernel_image img;
 };
 
-/* The command line and the initrd, once they have been checked and placed. */
+/* The command line and the initrd, once they have been checked and placed; the ACPI tables. */
 struct boot_extras {
 	const char *cmdline;
+	u64 rsdp_gpa; /* 0: there are none */
 	u64 initrd_gpa, initrd_len; /* length 0: there is none */
 };
 

@@ -23,6 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "monitor/acpi.h"
 #include "monitor/base/cleanup.h"
 #include "monitor/base/log.h"
 #include "monitor/machine_int.h"
@@ -347,6 +348,30 @@ static int open_input(int *ret, const char *path, const char *what, struct err *
 	return *ret < 0 ? err_sys(e, errno, "cannot open the %s %s", what, path) : 0;
 }
 
+_Static_assert(DEVICES_MAX <= ACPI_DEVICES_MAX && VCPU_MAX <= ACPI_VCPUS_MAX, "described");
+
+/* Describes the machine to guests that ask ACPI. */
+static void write_acpi(const struct machine *m)
+{
+	struct acpi_config c = {
+		.vcpus = m->spec->vcpus,
+		.ioapic_gpa = (u32)IOAPIC_GPA,
+		.lapic_gpa = (u32)LAPIC_GPA,
+		.regs_gpa = DOORBELL_GPA + DOORBELL_ACPI,
+		.devices = devices_count(m->spec),
+		.window_gpa = (u32)VIRTIO_GPA,
+		.window_len = VIRTIO_MMIO_WINDOW,
+		.first_gsi = VIRTIO_GSI,
+		.serial_port = m->spec->console ? SERIAL_PORT : 0,
+		.serial_gsi = SERIAL_GSI,
+	};
+	u8 tables[ACPI_LEN_MAX];
+	size_t len = acpi_build(tables, GPA_ACPI, &c);
+	bool written = mem_write(m->mem, GPA_ACPI, tables, len);
+
+	must(written); /* below 1 MiB, so in RAM of any size */
+}
+
 /* RAM with a kernel in it. */
 static int load_kernel(struct machine *m, struct boot_regs *regs, struct err *e)
 {
@@ -373,11 +398,14 @@ static int load_kernel(struct machine *m, struct boot_regs *regs, struct err *e)
 		.initrd_path = s->initrd,
 		.cmdline = s->cmdline,
 		.boot = s->boot,
+		.rsdp_gpa = GPA_ACPI,
 	};
 	if (!r)
 		r = kernel_load(m->mem, &req, regs, e);
-	if (!r)
+	if (!r) {
+		write_acpi(m);
 		identity_boot(m);
+	}
 	kernel_close(&kernel);
 	return r;
 }

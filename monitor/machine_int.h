@@ -23,6 +23,7 @@
 #include "virtio/device.h"
 
 #define DOORBELL_GPA    0xC0000000ull
+#define DOORBELL_ACPI   0x10u         /* ACPI's registers in that page (acpi.h) */
 #define VIRTIO_GPA      0xC0001000ull /* window of device n at + n * VIRTIO_MMIO_WINDOW */
 #define VIRTIO_GSI      5u            /* interrupt of device n is VIRTIO_GSI + n */
 #define SERIAL_GSI      4u

@@ -49,7 +49,7 @@ void pvh_setup(const struct mem *m, const struct kernel_image *img, const struct
 {
 	struct start_page page = {
 		.info = {.magic = START_MAGIC, .version = START_VERSION,
-			.cmdline_gpa = GPA_CMDLINE,
+			.cmdline_gpa = GPA_CMDLINE, .rsdp_gpa = x->rsdp_gpa,
 			.map_gpa = GPA_PVH_INFO + offsetof(struct start_page, map)},
 	};
 	struct map_entry map[MAP_ENTRIES_MAX];

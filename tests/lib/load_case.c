@@ -57,7 +57,7 @@ struct result load(const struct load_case *c)
 	struct load_request req;
 
 	r.code = kernel_open(&k, c->kernel_fd, c->kernel_path, c->cache, &r.err);
-	req = (struct load_request){.kernel = k, .initrd_fd = c->initrd_fd,
+	req = (struct load_request){.kernel = k, .rsdp_gpa = c->rsdp_gpa, .initrd_fd = c->initrd_fd,
 		.initrd_path = c->initrd_path, .cmdline = c->cmdline, .boot = c->boot};
 	if (!r.code) {
 		r.info = *kernel_info(k);

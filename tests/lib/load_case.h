@@ -19,6 +19,7 @@ struct load_case {
 	const char *kernel_path, *cache;
 	int initrd_fd;
 	const char *initrd_path, *cmdline;
+	u64 rsdp_gpa;
 	enum boot_choice boot;
 };
 

@@ -81,6 +81,7 @@ static void assert_linux64_tables(void)
 	assert_int_equal(get(zp + 0x228, 4), GPA_CMDLINE);
 	assert_int_equal(get(zp + 0x238, 4), 3);
 	assert_int_equal(get(zp + 0x1ef, 1), 0); /* sentinel: Linux wipes the page when it is set */
+	assert_int_equal(get(zp + 0x70, 8), 0); /* RSDP */
 	assert_map(zp + 0x2d0, get(zp + 0x1e8, 1), 20);
 	assert_int_equal(get(GPA_GDT + 8, 8), 0x00af9b000000ffff);
 	assert_int_equal(get(GPA_GDT + 16, 8), 0x00cf93000000ffff);
@@ -156,6 +157,23 @@ static void test_boot_choice(void **state)
 	r = load(&req);
 	assert_int_equal(r.code, 0);
 	assert_int_equal(r.regs.mode, BOOT_PVH);
+}
+
+static void test_acpi_is_pointed_to(void **state)
+{
+	struct elf_file f = elf_default();
+	_cleanup_fd_ int both = elf_memfd(&f);
+	struct load_case req = request(both);
+	struct result r;
+
+	req.rsdp_gpa = GPA_ACPI;
+	r = load(&req);
+	assert_int_equal(r.code, 0);
+	assert_int_equal(get(GPA_PVH_INFO + 0x20, 8), 0xe0000);
+	req.boot = BOOT_BY_LINUX64;
+	r = load(&req);
+	assert_int_equal(r.code, 0);
+	assert_int_equal(get(GPA_ZERO_PAGE + 0x70, 8), 0xe0000);
 }
 
 static void test_boot_by_pvh_needs_the_note(void **state)
@@ -353,6 +371,7 @@ int main(void)
 		T(test_linux64_boot),
 		T(test_big_ram_is_mapped_and_listed),
 		T(test_boot_choice),
+		T(test_acpi_is_pointed_to),
 		T(test_boot_by_pvh_needs_the_note),
 		T(test_probe),
 		T(test_initrd_goes_to_the_top),
