@@ -19,7 +19,7 @@ import fuzz
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 C_SUITES = ['unit', 'hostile', 'fault', 'kvm']
-SUITES = C_SUITES + ['race', 'e2e', 'fuzz', 'lint']
+SUITES = C_SUITES + ['race', 'e2e', 'lab', 'fuzz', 'lint']
 # What runs under the thread sanitizer: tests with two threads, one of them playing vCPU.
 RACE_TESTS = ['queue_race', 'mmio_life', 'ring', 'vsock_flow', 'blk_flow', 'net_flow']
 FUZZ_SECONDS = 60       # for each target, where fuzz was asked for
@@ -195,6 +195,9 @@ def main():
         for label, directory in (('e2e', release), ('asan.e2e', sanitized)):
             env = dict(os.environ, KELVIN_BUILD=os.path.join(ROOT, directory))
             script([sys.executable, 'tests/e2e/all.py'], tally, label, env)
+    if 'lab' in suites:
+        script([sys.executable, 'tests/lab/run'], tally, 'lab',
+               dict(os.environ, KELVIN_BUILD=os.path.join(ROOT, release)))
     if 'fuzz' in suites:
         fuzz.run(args.seconds or (FUZZ_SECONDS if args.suites else FUZZ_SECONDS_SHORT), args.ci,
                  tally)
