@@ -93,8 +93,8 @@ def test_default_command_lines():
 def test_l01_kernels_that_are_none():
     good = bzimage('bz', guest('hello'))
     data = open(good, 'rb').read()
-    refused('run', write('cut', data[:-1]), says='cut short')
-    refused('run', write('head', data[:600]), says='cut short')
+    refused('run', write('cut-kernel', data[:-1]), says='cut short')
+    refused('run', write('head-kernel', data[:600]), says='cut short')
     i386 = bytearray(data)
     i386[0x236] = 0
     refused('run', write('i386', bytes(i386)), says='for i386')
