@@ -196,6 +196,8 @@ def main():
             env = dict(os.environ, KELVIN_BUILD=os.path.join(ROOT, directory))
             script([sys.executable, 'tests/e2e/all.py'], tally, label, env)
     if 'lab' in suites:
+        if os.geteuid() == 0:  # else the lab says what is missing
+            subprocess.run(['tests/lib/install', 'lab'], cwd=ROOT, stdin=subprocess.DEVNULL)
         script([sys.executable, 'tests/lab/run'], tally, 'lab',
                dict(os.environ, KELVIN_BUILD=os.path.join(ROOT, release)))
     if 'fuzz' in suites:
