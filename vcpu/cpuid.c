@@ -49,7 +49,7 @@ static const struct {
 	{0x14, 0x14},             /* processor trace */
 	{0x17, 0x1f},             /* SoC, TLB, key locker, LBR, AMX, other topology leaf */
 	{0x23, 0x23},             /* performance counters, extended */
-	{0x80000007, 0x80000007}, /* invariant TSC: it is not, across a restore (kvm-clock is) */
+	{0x80000007, 0x80000007}, /* invariant TSC: on the next host it may not be; kvm-clock is */
 	{0x8000000a, 0x8000000a}, /* SVM */
 	{0x8000001b, 0x8000001c}, /* IBS, LWP */
 	{0x8000001f, 0x80000020}, /* SEV, QoS */

@@ -14,9 +14,13 @@
  *   MSRs             TSC, then the TSC deadline, which needs the timer's mode
  *   registers, events setting registers forgets a pending exception
  *
- * Time: kvm-clock goes on as if the guest had run on, so that its wall clock is right after a
- * restore: the time since the save, by the host's CLOCK_REALTIME, is added. The TSC goes on from
- * where it stood, and with it every timer the guest has armed.
+ * Time: the guest's clocks go on as if it had run on. To kvm-clock and to the TSC the time since
+ * the save is added, by the host's CLOCK_REALTIME, so that the wall clock of a guest is right after
+ * a restore, whichever of the two it counts by (it keeps the difference to the wall clock itself),
+ * and the two still agree. TSC deadlines are absolute, so those that have passed meanwhile fire at
+ * once. The local APIC's own timer counts down from where it stood. Time never goes backward: where
+ * the host's clock is behind the save's, nothing is added. KVM_KVMCLOCK_CTRL (park.c) tells the
+ * guest's watchdogs that they were not run.
  */
 #include "vcpu/vcpu_int.h"
 
@@ -157,11 +161,34 @@ static bool tsc_close(u32 a, u32 b)
 	return diff * 1000000u <= (u64)b * TSC_TOLERANCE_PPM;
 }
 
+/* KVM adds the time since the save if it can (Linux 5.16): then no moment lies between. */
+static int set_clock(struct vm *vm, const struct vm_state *s, struct err *e)
+{
+	struct kvm_clock_data clock = {.clock = s->clock_ns, .flags = KVM_CLOCK_REALTIME,
+		.realtime = s->realtime_ns};
+	u64 now = clock_ns(CLOCK_REALTIME);
+
+	vm->away_ns = now > s->realtime_ns ? now - s->realtime_ns : 0;
+	if (kvm_call(vm->vm_fd, KVM_SET_CLOCK, &clock) == 0)
+		return 0;
+	clock = (struct kvm_clock_data){.clock = s->clock_ns + vm->away_ns};
+	if (kvm_call(vm->vm_fd, KVM_SET_CLOCK, &clock) < 0)
+		return err_sys(e, errno, "KVM_SET_CLOCK");
+	return 0;
+}
+
+/* The TSC as if it had counted on since the save. */
+static void advance_tsc(const struct vm *vm, struct cpu_state *s)
+{
+	struct kvm_msr_entry *tsc = msr_find(&s->msrs, MSR_TSC);
+
+	if (tsc)
+		tsc->data += (u64)((unsigned __int128)vm->away_ns * vm->tsc_khz / 1000000u);
+}
+
 int vm_load(struct vm *vm, const void *data, size_t len, struct err *e)
 {
-	struct kvm_clock_data clock = {0};
 	struct vm_state s;
-	u64 now = clock_ns(CLOCK_REALTIME);
 	bool routed = false;
 	int r = vm_state_decode(&s, data, len, e);
 
@@ -171,11 +198,9 @@ int vm_load(struct vm *vm, const void *data, size_t len, struct err *e)
 		return r;
 	vm->tsc_scaled = !tsc_close(s.tsc_khz, vm->tsc_khz);
 	vm->tsc_khz = s.tsc_khz;
-	clock.clock = s.clock_ns;
-	if (now > s.realtime_ns)
-		clock.clock += now - s.realtime_ns;
-	if (kvm_call(vm->vm_fd, KVM_SET_CLOCK, &clock) < 0)
-		return err_sys(e, errno, "KVM_SET_CLOCK");
+	r = set_clock(vm, &s, e);
+	if (r)
+		return r;
 	vm->ioapic.id = s.ioapic_id;
 	vm->ioapic.select = s.ioapic_select;
 	memcpy(vm->ioapic.rte, s.rte, sizeof(s.rte));
@@ -284,8 +309,10 @@ int vcpu_load(struct vm *vm, unsigned idx, const void *data, size_t len, struct 
 		r = msr_list_get(vm->kvm_fd, &list, e);
 	if (!r)
 		r = msr_check(&s->msrs, &list, e);
-	if (!r)
+	if (!r) {
+		advance_tsc(vm, s);
 		r = write_mode(v, s, e);
+	}
 	if (!r)
 		r = write_rest(v, s, e);
 	if (r)

@@ -195,6 +195,7 @@ struct vm {
 	unsigned count;
 	u32 tsc_khz;
 	bool tsc_scaled; /* tsc_khz is not the host's: vcpu_load() sets it */
+	u64 away_ns;     /* restored: how long ago the save was */
 	struct ioapic ioapic;
 	int irq_fd[GSI_COUNT]; /* irqfd of a pin, or -1 */
 

@@ -104,6 +104,9 @@ static int add_vcpu(struct vm *vm, unsigned idx, struct err *e)
 	void *run;
 
 	v->fd = ioctl(vm->vm_fd, KVM_CREATE_VCPU, (unsigned long)idx);
+	if (v->fd < 0 && errno == EINVAL && idx)
+		return err_set(e, -EINVAL, "%u vCPUs: KVM on this host allows a VM no more than %u",
+			vm->count, idx);
 	if (v->fd < 0)
 		return err_sys(e, errno, "KVM_CREATE_VCPU %u", idx);
 	run = mmap(NULL, vm->run_len, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
@@ -266,6 +269,23 @@ void vm_irq(struct vm *vm, unsigned gsi)
 	if (!ioapic_masked(&vm->ioapic, gsi))
 		must(write(vm->irq_fd[gsi], &one, sizeof(one)) == sizeof(one));
 	wake_waiters(vm);
+}
+
+bool vm_signal(struct vm *vm, unsigned gsi)
+{
+	struct kvm_irq_routing_msi route;
+	struct kvm_msi msi = {0};
+
+	must(gsi < GSI_COUNT);
+	if (!ioapic_msi(&vm->ioapic, gsi, &route))
+		return false;
+	msi.address_lo = route.address_lo;
+	msi.address_hi = route.address_hi;
+	msi.data = route.data;
+	/* Refused where nobody takes it (vm_irq() tells when), which is the guest's own doing. */
+	(void)kvm_call(vm->vm_fd, KVM_SIGNAL_MSI, &msi);
+	wake_waiters(vm);
+	return true;
 }
 
 /* ---- boot ---- */

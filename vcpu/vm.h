@@ -88,6 +88,13 @@ int vm_add_irq(struct vm *vm, unsigned gsi, struct err *e);
  * unmasked the IOAPIC pin, injects it by its irqfd. Any thread. */
 void vm_irq(struct vm *vm, unsigned gsi);
 
+/*
+ * Raises edge interrupt @gsi, which need not have been added, once and slowly: it is pending in the
+ * local APIC when this returns, so a vCPU that runs later takes it before its next instruction.
+ * False: the guest has that pin masked, so nobody there listens. Any thread.
+ */
+bool vm_signal(struct vm *vm, unsigned gsi);
+
 /* How vCPU 0 starts. Everything not named is zero or the architecture's reset value. */
 enum boot_mode {
 	BOOT_PVH,     /* 32-bit protected mode, flat, paging off, EBX = info (PVH ABI) */

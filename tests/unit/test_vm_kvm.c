@@ -695,34 +695,6 @@ static void test_pending_exception_is_not_lost(void **state)
 	enc_free(&cpu);
 }
 
-static void test_kvm_clock_goes_on(void **state)
-{
-	struct vm_state s, t;
-	struct world a, b;
-	struct enc vm, cpu;
-	struct err e = {0};
-
-	build(&a, 1, spin, sizeof(spin));
-	boot(&a);
-	save(&a, &vm, &cpu);
-	finish(&a);
-	assert_int_equal(vm_state_decode(&s, vm.buf, vm.len, &e), 0);
-	s.realtime_ns -= 3600 * 1000 * NS_PER_MS; /* as if saved an hour ago */
-	enc_free(&vm);
-	vm_state_encode(&s, &vm);
-	build(&b, 1, spin, sizeof(spin));
-	load(&b, &vm, &cpu);
-	enc_free(&vm);
-	enc_free(&cpu);
-	save(&b, &vm, &cpu);
-	assert_int_equal(vm_state_decode(&t, vm.buf, vm.len, &e), 0);
-	assert_true(t.clock_ns - s.clock_ns >= 3600 * 1000 * NS_PER_MS);
-	assert_true(t.clock_ns - s.clock_ns < 3610 * 1000 * NS_PER_MS);
-	finish(&b);
-	enc_free(&vm);
-	enc_free(&cpu);
-}
-
 static void test_h06_unknown_register_is_refused_by_number(void **state)
 {
 	static struct cpu_state s;
@@ -745,20 +717,6 @@ static void test_h06_unknown_register_is_refused_by_number(void **state)
 	finish(&b);
 	enc_free(&vm);
 	enc_free(&cpu);
-}
-
-static void test_bad_vcpu_counts(void **state)
-{
-	struct mem *mem;
-	struct vm *vm = NULL;
-	struct err e = {0};
-
-	assert_int_equal(mem_create(&mem, MEM_MIN_SIZE, MEM_ANON, &e), 0);
-	assert_int_equal(vm_create(&vm, mem, 0, &ops, NULL, &e), -EINVAL);
-	assert_int_equal(vm_create(&vm, mem, VCPU_MAX + 1, &ops, NULL, &e), -EINVAL);
-	assert_null(vm);
-	vm_destroy(&vm);
-	mem_destroy(&mem);
 }
 
 int main(void)
@@ -787,9 +745,7 @@ int main(void)
 		cmocka_unit_test(test_h13_save_of_a_loaded_guest_is_the_same),
 		cmocka_unit_test(test_fast_strings_are_on),
 		cmocka_unit_test(test_pending_exception_is_not_lost),
-		cmocka_unit_test(test_kvm_clock_goes_on),
 		cmocka_unit_test(test_h06_unknown_register_is_refused_by_number),
-		cmocka_unit_test(test_bad_vcpu_counts),
 	};
 	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 
