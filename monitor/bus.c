@@ -7,8 +7,8 @@
  *   0x00 ready  1 to 4 bytes, 123: the guest is ready (Firecracker's boot timer stores one)
  *   0x04 power  4 bytes: end the VM with this exit status
  *   0x08 wait   8 bytes: sleep until a device interrupt, or so many nanoseconds; all ones: for ever
- *   0x10 ACPI   1 byte each: sleep control, sleep status, reset (acpi.h). Both power-off and reset
- *               end the VM, with status 0: a microVM starts anew as a new process
+ *   0x10 ACPI   1 byte each: sleep control, sleep status, reset (acpi.h). Both power-off (with
+ *               status 0) and reset end the VM: a microVM starts anew as a new process
  */
 #include <stdio.h>
 #include <string.h>
@@ -53,10 +53,12 @@ static bool acpi_store(struct vcpu *v, u64 reg, u64 value)
 {
 	if (reg == ACPI_REG_STATUS)
 		return true; /* the guest clears what is never set */
-	if (!(reg == ACPI_REG_SLEEP && value == ACPI_SLEEP_OFF) &&
-		!(reg == ACPI_REG_RESET && value == ACPI_RESET_VALUE))
+	if (reg == ACPI_REG_SLEEP && value == ACPI_SLEEP_OFF)
+		vcpu_power_off(v, 0);
+	else if (reg == ACPI_REG_RESET && value == ACPI_RESET_VALUE)
+		vcpu_reboot(v);
+	else
 		return false;
-	vcpu_power_off(v, 0);
 	return true;
 }
 

@@ -144,18 +144,23 @@ void machine_stop(struct machine *m, const char *why)
 	life_stop(m, strcmp(why, "kill") == 0 ? STOP_KILLED : STOP_ASKED);
 }
 
-/* 128 + n for failures; n from 64 up stays clear of the signals. `kelvin run --help` lists them. */
+/*
+ * 128 + n for failures; n from 63 up stays clear of the signals that end processes. `kelvin run
+ * --help` lists them. A reboot is no success: a kernel that panics unseen asks for one too.
+ */
 int life_exit_status(const struct machine *m)
 {
 	switch (m->end.why) {
 	case GUEST_RUNS: return 1;
 	case GUEST_POWER_OFF: return m->end.status & 0xff;
+	case GUEST_REBOOT: return 191;
 	case GUEST_TRIPLE_FAULT: return 193;
 	case GUEST_HALTED: return 194;
 	case GUEST_KVM_INTERNAL: return 195;
 	case GUEST_FAIL_ENTRY: return 196;
 	case GUEST_UNKNOWN_EXIT: return 197;
 	case GUEST_RUN_ERROR: return 198;
+	case GUEST_PANIC: return 199;
 	case GUEST_STOPPED: break;
 	}
 	switch (m->stop_reason) {

@@ -51,7 +51,8 @@ void vcpu_report(struct vcpu *v, enum guest_end why, struct end_report *r)
 	*r = (struct end_report){.why = why, .vcpu = v->idx};
 	if (why == GUEST_POWER_OFF)
 		r->status = v->status;
-	else if (!kvm_call(v->fd, KVM_GET_REGS, &regs) && !kvm_call(v->fd, KVM_GET_SREGS, &sregs))
+	else if (why != GUEST_REBOOT && !kvm_call(v->fd, KVM_GET_REGS, &regs) &&
+		 !kvm_call(v->fd, KVM_GET_SREGS, &sregs))
 		dump_registers(&regs, &sregs, r->regs, sizeof(r->regs));
 }
 
@@ -87,16 +88,21 @@ static bool end_system_event(struct vcpu *v)
 	u32 type = v->run->system_event.type;
 
 	if (type == KVM_SYSTEM_EVENT_SHUTDOWN || type == KVM_SYSTEM_EVENT_RESET)
-		return end(v, GUEST_POWER_OFF, "%s",
-			type == KVM_SYSTEM_EVENT_RESET ? "the guest asked for a reset" : "");
+		return end(v, type == KVM_SYSTEM_EVENT_RESET ? GUEST_REBOOT : GUEST_POWER_OFF,
+			"%s", "");
 	return end(v, GUEST_UNKNOWN_EXIT, "%s, system event %u",
 		type == KVM_SYSTEM_EVENT_CRASH ? "the guest says it crashed" : "unknown", type);
 }
 
 void vcpu_power_off(struct vcpu *v, int status)
 {
-	v->power_off = true;
+	v->asked = GUEST_POWER_OFF;
 	v->status = status;
+}
+
+void vcpu_reboot(struct vcpu *v)
+{
+	v->asked = GUEST_REBOOT;
 }
 
 /* ---- accesses ---- */
@@ -105,7 +111,7 @@ void vcpu_power_off(struct vcpu *v, int status)
 static bool answered(struct vcpu *v)
 {
 	v->io_pending = true;
-	return v->power_off ? end(v, GUEST_POWER_OFF, "%s", "") : true;
+	return v->asked ? end(v, v->asked, "%s", "") : true;
 }
 
 static bool on_mmio(struct vcpu *v)

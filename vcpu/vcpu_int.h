@@ -178,8 +178,8 @@ struct vcpu {
 	bool clock_paused; /* tell kvm-clock before the next entry */
 	struct spin spin; /* in vcpu_wait() */
 	u32 wake_seen;     /* vm->wake_seq at its last vcpu_wait() */
-	bool power_off;    /* the guest asked for it, with: */
-	int status;
+	enum guest_end asked; /* what the guest asked for: GUEST_RUNS, POWER_OFF or REBOOT */
+	int status;           /* with POWER_OFF */
 
 	/* Atomic. */
 	u32 probe; /* asked to say whether it can ever run again */

@@ -26,14 +26,17 @@ struct vcpu;
 /* Why a guest ended. X-macro: enum, name for JSON, sentence for people. */
 #define GUEST_ENDS(X)                                                                              \
 	X(POWER_OFF, "power-off", "the guest powered off")                                         \
+	X(REBOOT, "reboot", "the guest asked for a reboot")                                        \
 	X(TRIPLE_FAULT, "triple-fault", "the guest triple-faulted")                                \
 	X(HALTED, "halted", "the guest halted with interrupts off, so nothing can wake it")        \
 	X(KVM_INTERNAL, "kvm-internal-error", "KVM could not go on with this guest")               \
 	X(FAIL_ENTRY, "fail-entry", "the processor refused the guest's state")                     \
 	X(UNKNOWN_EXIT, "unknown-exit", "KVM exited for a reason kelvin does not know")            \
 	X(RUN_ERROR, "run-error", "KVM_RUN failed")                                                \
+	X(PANIC, "kernel-panic", "the guest's kernel panicked")                                    \
 	X(STOPPED, "stopped", "stopped by the operator")
 
+/* PANIC is never reported by this folder: whoever reads the guest's console can tell. */
 enum guest_end {
 	GUEST_RUNS, /* has not ended */
 #define X(id, name, text) GUEST_##id,
@@ -49,7 +52,7 @@ struct end_report {
 	int status;        /* exit status asked for by the guest (POWER_OFF), else 0 */
 	unsigned vcpu;     /* which one saw it */
 	char detail[192];  /* one line: suberror, hardware reason ...; may be empty */
-	char regs[1536];   /* register dump, several lines; empty for POWER_OFF and STOPPED */
+	char regs[1536];   /* register dump, several lines; empty for ends that were asked for */
 };
 
 /* What vCPU threads call. ctx is the one given to vm_create(). None may block for long. */
@@ -125,6 +128,8 @@ void vm_stop(struct vm *vm);
 void vcpu_wait(struct vcpu *v, u64 ns);
 /* Ends the guest: GUEST_POWER_OFF with @status. */
 void vcpu_power_off(struct vcpu *v, int status);
+/* Ends the guest: GUEST_REBOOT. */
+void vcpu_reboot(struct vcpu *v);
 unsigned vcpu_index(const struct vcpu *v);
 
 /*
