@@ -9,11 +9,21 @@
  *   FADT  says what is not there: hardware-reduced ACPI (4.1), no 8042, VGA or CMOS clock; has
  *         the registers for sleep and reset; points to the DSDT (5.2.9)
  *   MADT  a local APIC for each vCPU, and our I/O APIC, which takes all interrupts (5.2.12)
- *   DSDT  AML: one device for each virtio-mmio window, the serial port, and \_S5 (7.4.2.6)
+ *   DSDT  AML: one device for each virtio-mmio window, the serial port, the power button, the
+ *         generation counter, the device for their events, and \_S5 (7.4.2.6)
  *
  * Hardware-reduced means that there are no fixed ACPI registers, no SCI and no FACS, so that Linux
  * looks for no PIC, PIT or PM timer either. Power-off is two registers of a byte each in the
  * doorbell page, which bus.c answers.
+ *
+ * Events: the Generic Event Device (5.6.9) has an interrupt for each kind; its method _EVT, given
+ * the interrupt's number, notifies the device that it is about. So there is no register that says
+ * what happened, and nothing to save: a pin that the guest has unmasked is one it listens on. (A
+ * method _Exx for each would do, but Linux gives it an argument too many and complains.)
+ *
+ * The generation counter ("Virtual Machine Generation ID", Microsoft, 2012) is 16 bytes of RAM that
+ * are others in each VM made from a snapshot; identity.c writes them. ADDR says where they are.
+ * "VMGENCTR" is the name by which Linux knows it, from 5.18 on.
  *
  * "LNRO0005" is the _HID by which Linux knows a virtio-mmio transport. Devices are the same whether
  * a slot holds a disk or a network: what it is, the window says itself.
@@ -60,6 +70,9 @@
 /* WBINVD works, C1 works, no fixed power or sleep button, there is a reset register, hardware-
  * reduced (table 5.10). */
 #define FLAGS (1u << 0 | 1u << 2 | 1u << 4 | 1u << 5 | 1u << 10 | 1u << 20)
+
+/* What notifies say (5.6.6): a button's 0x80 is "pressed", a generation counter's "changed". */
+#define NOTIFY_EVENT 0x80u
 
 #define MADT_LAPIC   0u
 #define MADT_IOAPIC  1u
@@ -147,6 +160,60 @@ static void add_serial(struct aml *t, const struct acpi_config *c)
 	aml_end(t, dev);
 }
 
+static void add_button(struct aml *t)
+{
+	size_t dev = aml_device(t, "PWRB");
+
+	aml_name(t, "_HID");
+	aml_eisa_id(t, "PNP0C0C");
+	aml_end(t, dev);
+}
+
+static void add_genid(struct aml *t, const struct acpi_config *c)
+{
+	size_t dev = aml_device(t, "GENC"), package;
+
+	aml_name(t, "_HID");
+	aml_string(t, "KLVN0001");
+	aml_name(t, "_CID");
+	aml_string(t, "VMGENCTR");
+	aml_name(t, "_DDN");
+	aml_string(t, "VM_Gen_Counter");
+	aml_name(t, "ADDR");
+	package = aml_package(t, 2);
+	aml_int(t, (u32)c->genid_gpa);
+	aml_int(t, c->genid_gpa >> 32);
+	aml_end(t, package);
+	aml_end(t, dev);
+}
+
+static void add_event(struct aml *t, u32 gsi, const char notified[4])
+{
+	size_t test = aml_if_arg(t, gsi);
+
+	aml_notify(t, notified, NOTIFY_EVENT);
+	aml_end(t, test);
+}
+
+/* After the devices that it notifies. */
+static void add_events(struct aml *t, const struct acpi_config *c)
+{
+	size_t dev = aml_device(t, "EVNT"), method;
+	struct aml_crs crs = {.len = 0};
+
+	aml_name(t, "_HID");
+	aml_string(t, "ACPI0013");
+	aml_name(t, "_CRS");
+	crs_edge(&crs, c->button_gsi);
+	crs_edge(&crs, c->genid_gsi);
+	aml_resources(t, &crs);
+	method = aml_method(t, "_EVT");
+	add_event(t, c->button_gsi, "PWRB");
+	add_event(t, c->genid_gsi, "GENC");
+	aml_end(t, method);
+	aml_end(t, dev);
+}
+
 static size_t add_dsdt(struct aml *t, const struct acpi_config *c)
 {
 	size_t at = table_begin(t, "DSDT", DSDT_REVISION), scope, package;
@@ -156,6 +223,9 @@ static size_t add_dsdt(struct aml *t, const struct acpi_config *c)
 		add_virtio(t, c, i);
 	if (c->serial_port)
 		add_serial(t, c);
+	add_button(t);
+	add_genid(t, c);
+	add_events(t, c);
 	aml_end(t, scope);
 	aml_name(t, "_S5_");
 	package = aml_package(t, 4);
@@ -235,7 +305,7 @@ static size_t add_xsdt(struct aml *t, u64 fadt_gpa, u64 madt_gpa)
 static void write_rsdp(u8 *out, u64 xsdt_gpa)
 {
 	memset(out, 0, RSDP_LEN);
-	memcpy(out, "RSD PTR ", 8);
+	memcpy(out, ACPI_RSDP, 8);
 	memcpy(out + 9, oem_id, sizeof(oem_id));
 	put(out, 15, 2, 1);
 	put(out, 20, RSDP_LEN, 4);
@@ -250,7 +320,7 @@ size_t acpi_build(u8 out[ACPI_LEN_MAX], u32 gpa, const struct acpi_config *c)
 	size_t dsdt, madt, fadt, xsdt;
 
 	must(c->vcpus >= 1 && c->vcpus <= ACPI_VCPUS_MAX && c->devices <= ACPI_DEVICES_MAX);
-	must(gpa % TABLE_ALIGN == 0);
+	must(gpa % TABLE_ALIGN == 0 && c->genid_gpa % 8 == 0);
 	dsdt = add_dsdt(&t, c);
 	madt = add_madt(&t, c);
 	fadt = add_fadt(&t, c, gpa + dsdt);

@@ -5,7 +5,10 @@
 
 #include "monitor/base/types.h"
 
-#define ACPI_LEN_MAX     4096u /* of all tables together: one page of guest RAM */
+#define ACPI_LEN_MAX     4080u /* of all tables together: with the GUID one page of guest RAM */
+#define ACPI_GENID       4080u /* where in that page the generation GUID lies */
+#define ACPI_GENID_LEN   16u
+#define ACPI_RSDP        "RSD PTR " /* how the tables begin */
 #define ACPI_DEVICES_MAX 16u
 #define ACPI_VCPUS_MAX   32u
 
@@ -29,6 +32,9 @@ struct acpi_config {
 	/* A 16550 of eight ports; port 0: none. */
 	u16 serial_port;
 	u32 serial_gsi;
+	/* Edges: the power button was pressed; the GUID at genid_gpa is another. */
+	u32 button_gsi, genid_gsi;
+	u64 genid_gpa; /* a multiple of 8 */
 };
 
 /*

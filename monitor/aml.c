@@ -27,8 +27,13 @@
 #define OP_SCOPE   0x10u
 #define OP_BUFFER  0x11u
 #define OP_PACKAGE 0x12u
+#define OP_METHOD  0x14u
 #define OP_EXT     0x5bu
 #define OP_DEVICE  0x82u /* after OP_EXT */
+#define OP_ARG0    0x68u
+#define OP_NOTIFY  0x86u
+#define OP_LEQUAL  0x93u
+#define OP_IF      0xa0u
 
 #define NAME_LEN   4u
 #define LENGTH_MAX 4u /* bytes of a PkgLength */
@@ -107,6 +112,29 @@ size_t aml_device(struct aml *a, const char name[4])
 	return at;
 }
 
+/* Its flags: one argument, may run while it runs already. */
+size_t aml_method(struct aml *a, const char name[4])
+{
+	size_t at;
+
+	aml_raw(a, OP_METHOD, 1);
+	at = a->len;
+	aml_bytes(a, name, NAME_LEN);
+	aml_raw(a, 1, 1);
+	return at;
+}
+
+size_t aml_if_arg(struct aml *a, u64 value)
+{
+	size_t at;
+
+	aml_raw(a, OP_IF, 1);
+	at = a->len;
+	aml_raw(a, OP_LEQUAL | OP_ARG0 << 8, 2);
+	aml_int(a, value);
+	return at;
+}
+
 size_t aml_package(struct aml *a, u8 elements)
 {
 	size_t at;
@@ -134,6 +162,13 @@ void aml_name(struct aml *a, const char name[4])
 {
 	aml_raw(a, OP_NAME, 1);
 	aml_bytes(a, name, NAME_LEN);
+}
+
+void aml_notify(struct aml *a, const char name[4], u8 value)
+{
+	aml_raw(a, OP_NOTIFY, 1);
+	aml_bytes(a, name, NAME_LEN);
+	aml_int(a, value);
 }
 
 void aml_int(struct aml *a, u64 value)

@@ -21,16 +21,20 @@ void aml_bytes(struct aml *a, const void *src, size_t len);
 void aml_raw(struct aml *a, u64 value, size_t len);
 
 /*
- * Begins a term that carries its own length (20.2.4): a scope, a device, a package. Returns what
- * aml_end() wants. Terms nest.
+ * Begins a term that carries its own length (20.2.4). Returns what aml_end() wants. Terms nest.
  */
 size_t aml_scope(struct aml *a, const char name[4]);  /* Scope (NAME) */
 size_t aml_device(struct aml *a, const char name[4]); /* Device (NAME) */
+size_t aml_method(struct aml *a, const char name[4]); /* Method (NAME, 1): one argument */
+size_t aml_if_arg(struct aml *a, u64 value);          /* If (Arg0 == value) {...}, in a method */
 size_t aml_package(struct aml *a, u8 elements);       /* Package () {...} */
 void aml_end(struct aml *a, size_t at);
 
 /* Name (NAME, ...): the value is what is written next. */
 void aml_name(struct aml *a, const char name[4]);
+
+/* Notify (NAME, value), in a method. NAME is looked for in the scopes around. */
+void aml_notify(struct aml *a, const char name[4], u8 value);
 
 /* Values. */
 void aml_int(struct aml *a, u64 value);

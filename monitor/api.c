@@ -200,6 +200,9 @@ static void fault_unknown_field(struct api_call *c, const struct api_field *fiel
 
 static bool take_field(struct api_call *c, const struct api_field *f, json_t *value)
 {
+	static const char *const kinds[] = {[FIELD_STRING] = " string", [FIELD_BOOL] = " boolean",
+		[FIELD_OBJECT] = "n object", [FIELD_COUNT] = " number from 0 up"};
+
 	if (json_is_null(value) && !f->required)
 		return true;
 	if (f->type == FIELD_STRING && json_is_string(value)) {
@@ -214,9 +217,11 @@ static bool take_field(struct api_call *c, const struct api_field *f, json_t *va
 		*(json_t **)f->out = value;
 		return true;
 	}
-	api_fault(c, API_JSON_ERROR "invalid type for `%s`, expected a%s.", f->key,
-		f->type == FIELD_STRING ? " string" : f->type == FIELD_BOOL ? " boolean"
-									    : "n object");
+	if (f->type == FIELD_COUNT && json_is_integer(value) && json_integer_value(value) >= 0) {
+		*(u64 *)f->out = (u64)json_integer_value(value);
+		return true;
+	}
+	api_fault(c, API_JSON_ERROR "invalid type for `%s`, expected a%s.", f->key, kinds[f->type]);
 	return false;
 }
 

@@ -56,9 +56,9 @@ bool api_held(const struct api_call *c);
 /* One member of a call's body. */
 struct api_field {
 	const char *key;
-	enum { FIELD_STRING, FIELD_BOOL, FIELD_OBJECT } type;
+	enum { FIELD_STRING, FIELD_BOOL, FIELD_OBJECT, FIELD_COUNT } type;
 	bool required;
-	void *out; /* const char **, bool * or json_t **; left alone where absent or null */
+	void *out; /* const char **, bool *, json_t ** or u64 *; left alone where absent or null */
 };
 /*
  * Reads the body, which may have no other keys. False after a fault was sent. Strings live as long

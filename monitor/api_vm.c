@@ -19,6 +19,7 @@
 #include "monitor/http.h"
 
 #define CREATE_ERROR "Create snapshot error: "
+#define STOP_WAIT_MS 10000u /* for a guest to power off */
 
 /* ---- questions ---- */
 
@@ -84,25 +85,28 @@ void api_patch_vm(struct api_call *c)
 			state);
 }
 
-/* The reply is queued before the VM begins to end: teardown is slow. */
-static void end_vm(struct api_call *c, const char *why)
+/* In these two the reply is queued before the VM begins to end: teardown is slow. */
+
+void api_put_stop(struct api_call *c)
+{
+	struct machine *m = c->machine;
+	u64 wait_ms = STOP_WAIT_MS;
+	const struct api_field fields[] = {{"wait_ms", FIELD_COUNT, false, &wait_ms}};
+
+	if (!api_fields(c, fields, ARRAY_SIZE(fields)))
+		return;
+	api_ok(c);
+	machine_power_off(m, (wait_ms < INT32_MAX ? wait_ms : INT32_MAX) * 1000000);
+}
+
+void api_put_kill(struct api_call *c)
 {
 	struct machine *m = c->machine;
 
 	if (!api_fields(c, NULL, 0))
 		return;
 	api_ok(c);
-	machine_stop(m, why);
-}
-
-void api_put_stop(struct api_call *c)
-{
-	end_vm(c, "stop");
-}
-
-void api_put_kill(struct api_call *c)
-{
-	end_vm(c, "kill");
+	machine_stop(m, "kill");
 }
 
 /* ---- PUT /snapshot/create: Firecracker's, of a paused VM ---- */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * identity.c - the page of RAM at 0x5000 that tells a guest who it is, by plain loads.
+ * identity.c - what tells a guest who it is: a page of RAM at 0x5000, by plain loads, and ACPI's
+ * generation GUID.
  *
  *   0x00 "KELVINID"   0x08 u32 layout (1)      0x0c u32 generation
  *   0x10 u64 wall clock, ns since 1970         0x20 16-byte VM id
@@ -9,12 +10,17 @@
  * Written before the first instruction of every boot, restore and clone, so that no guest ever
  * runs with the randomness of another. At restore only if the magic is still there: a guest may
  * have taken the page for something else.
+ *
+ * The GUID (acpi.c) is for kernels that were not built for us: Linux stirs it into its randomness.
+ * It lies at the end of the page of ACPI's tables and is renewed while those begin as they were
+ * made. Its interrupt is pending before the first instruction.
  */
 #include <errno.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
 
+#include "monitor/acpi.h"
 #include "monitor/base/bytes.h"
 #include "monitor/machine_int.h"
 
@@ -57,10 +63,30 @@ static void write_page(struct machine *m)
 	enc_free(&page);
 }
 
+static void write_guid(struct machine *m)
+{
+	u8 guid[ACPI_GENID_LEN];
+
+	fresh(guid, sizeof(guid));
+	must(mem_write(m->mem, GPA_ACPI + ACPI_GENID, guid, sizeof(guid)));
+}
+
+static void renew_guid(struct machine *m)
+{
+	char head[sizeof(ACPI_RSDP) - 1];
+
+	if (!mem_read(m->mem, GPA_ACPI, head, sizeof(head)) ||
+		memcmp(head, ACPI_RSDP, sizeof(head)) != 0)
+		return;
+	write_guid(m);
+	vm_signal(m->vm, GENID_GSI); /* false: nobody there listens */
+}
+
 void identity_boot(struct machine *m)
 {
 	m->generation = 0;
 	write_page(m);
+	write_guid(m);
 }
 
 void identity_restore(struct machine *m)
@@ -68,6 +94,7 @@ void identity_restore(struct machine *m)
 	u8 head[16];
 	struct dec d;
 
+	renew_guid(m);
 	if (!mem_read(m->mem, GPA_IDENTITY, head, sizeof(head)) || memcmp(head, MAGIC, 8) != 0) {
 		fresh(m->vm_uuid, sizeof(m->vm_uuid));
 		return;

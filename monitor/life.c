@@ -5,6 +5,10 @@
  * Pausing is asynchronous: vm_pause() kicks the vCPUs, the last one to park posts EVENT_PARKED, and
  * the loop freezes the devices, so that a paused machine's memory does not change, and answers
  * whoever asked. The loop never waits for a vCPU, because a vCPU may be waiting for the loop.
+ *
+ * Stopping is asking first: a guest that has unmasked the power button's interrupt (acpi.c) has a
+ * driver for it, and gets some time. Nobody can tell whether a program there cares. Guests without
+ * ACPI never unmask it, so they are ended at once.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -142,6 +146,28 @@ void machine_stop(struct machine *m, const char *why)
 {
 	log_line("asked to end: %s", why);
 	life_stop(m, strcmp(why, "kill") == 0 ? STOP_KILLED : STOP_ASKED);
+}
+
+void life_button_done(struct ring_op *op, int res)
+{
+	struct machine *m = container_of(op, struct machine, button_op);
+
+	if (res != -ETIME || m->life == LIFE_STOPPED)
+		return;
+	log_line("the guest did not power off in time");
+	life_stop(m, STOP_ASKED);
+}
+
+void machine_power_off(struct machine *m, u64 wait_ns)
+{
+	if (!wait_ns || m->life != LIFE_RUNNING || m->pausing || !vm_signal(m->vm, BUTTON_GSI)) {
+		machine_stop(m, "stop");
+		return;
+	}
+	log_line("pressed the power button, with %llu ms to power off",
+		(unsigned long long)(wait_ns / 1000000));
+	if (!m->button_op.busy) /* an earlier press had its limit set */
+		ring_timeout(m->ring, &m->button_op, &m->button_ts, wait_ns);
 }
 
 /*

@@ -349,6 +349,7 @@ static int open_input(int *ret, const char *path, const char *what, struct err *
 }
 
 _Static_assert(DEVICES_MAX <= ACPI_DEVICES_MAX && VCPU_MAX <= ACPI_VCPUS_MAX, "described");
+_Static_assert(VIRTIO_GSI + DEVICES_MAX <= BUTTON_GSI && GENID_GSI < GSI_COUNT, "apart");
 
 /* Describes the machine to guests that ask ACPI. */
 static void write_acpi(const struct machine *m)
@@ -364,6 +365,9 @@ static void write_acpi(const struct machine *m)
 		.first_gsi = VIRTIO_GSI,
 		.serial_port = m->spec->console ? SERIAL_PORT : 0,
 		.serial_gsi = SERIAL_GSI,
+		.button_gsi = BUTTON_GSI,
+		.genid_gsi = GENID_GSI,
+		.genid_gpa = GPA_ACPI + ACPI_GENID,
 	};
 	u8 tables[ACPI_LEN_MAX];
 	size_t len = acpi_build(tables, GPA_ACPI, &c);
@@ -505,6 +509,7 @@ int machine_create(struct machine **ret, struct machine_spec *spec, const struct
 	m->signal_op.done = on_signal;
 	m->timeout_op.done = on_timeout;
 	m->probe_op.done = on_probe;
+	m->button_op.done = life_button_done;
 	r = build(m, snap, e);
 	if (r) {
 		machine_destroy(&m);

@@ -69,6 +69,12 @@ int machine_change_disk(struct machine *m, const char *id, const char *path,
 int machine_change_net(struct machine *m, const char *id, const struct limit_config *rx,
 	const struct limit_config *tx, struct err *e);
 
+/*
+ * Presses the power button of a running guest that listens for it, and ends the guest if it has not
+ * powered off @wait_ns later. Any other guest, and with 0, is ended at once.
+ */
+void machine_power_off(struct machine *m, u64 wait_ns);
+
 /* Ends the guest; the loop ends once the vCPUs left. @why is for the log and the exit report. */
 void machine_stop(struct machine *m, const char *why);
 

@@ -27,6 +27,8 @@
 #define VIRTIO_GPA      0xC0001000ull /* window of device n at + n * VIRTIO_MMIO_WINDOW */
 #define VIRTIO_GSI      5u            /* interrupt of device n is VIRTIO_GSI + n */
 #define SERIAL_GSI      4u
+#define BUTTON_GSI      21u           /* ACPI: the power button was pressed */
+#define GENID_GSI       22u           /* ACPI: the generation GUID is another */
 #define DEVICES_MAX     16u
 #define WAITERS_MAX     16u
 #define SOCK_PATH_MAX   108u
@@ -137,8 +139,8 @@ struct machine {
 	struct ring_op signal_op;
 	u8 signal_info[128]; /* struct signalfd_siginfo */
 
-	struct ring_op timeout_op, probe_op;
-	struct ring_time timeout_ts, probe_ts;
+	struct ring_op timeout_op, probe_op, button_op;
+	struct ring_time timeout_ts, probe_ts, button_ts;
 	u64 probe_ns; /* current interval of the halt probe */
 
 	struct snapshot_job *job; /* while SNAPSHOTTING */
@@ -177,6 +179,8 @@ void bus_pio(void *ctx, struct vcpu *v, u16 port, u8 *data, unsigned len, bool w
 void life_set(struct machine *m, enum life_state to);
 void life_parked(struct machine *m);
 void life_stop(struct machine *m, enum stop_reason why);
+/* The guest had its time since the power button was pressed. */
+void life_button_done(struct ring_op *op, int res);
 /* Tells every waiter that it will not happen. */
 void life_fail_waiters(struct machine *m, const char *why);
 /* The process's exit status and one sentence for how the VM ended. */
@@ -201,9 +205,10 @@ void devices_last_turns(struct machine *m);
 void devices_release(struct machine *m);
 
 /* ---- identity.c ---- */
-/* Writes the page for a fresh boot. */
+/* Writes the page, and ACPI's GUID, for a fresh boot. After the tables. */
 void identity_boot(struct machine *m);
-/* Renews it after a restore, if its magic is still there. */
+/* Renews both after a restore, if what marks them is still there. With the vCPUs' state in place:
+ * a guest that listens gets its interrupt. */
 void identity_restore(struct machine *m);
 
 /* ---- save.c ---- */

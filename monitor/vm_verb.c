@@ -7,7 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { OPT_JSON = 1, OPT_TIMEOUT };
+enum { OPT_JSON = 1, OPT_TIMEOUT, OPT_WAIT };
 
 unsigned timeout_ms(u64 ns)
 {
@@ -32,6 +32,7 @@ int run_each(const struct each_verb *v, int argc, char **argv)
 	const struct opt_spec opts[] = {
 		{"timeout", "TIME", v->timeout_help, OPT_TIMEOUT},
 		{"json", NULL, "print one object a VM: id, ok, error", OPT_JSON},
+		{"wait", "TIME", v->wait_help, OPT_WAIT}, /* last: not all verbs have it */
 	};
 	struct opt_parser p = {
 		.verb = v->name,
@@ -39,7 +40,7 @@ int run_each(const struct each_verb *v, int argc, char **argv)
 		.summary = v->summary,
 		.examples = v->examples,
 		.opts = opts,
-		.opt_count = ARRAY_SIZE(opts),
+		.opt_count = ARRAY_SIZE(opts) - !v->wait_ns,
 	};
 	u64 timeout_ns = v->timeout_ns;
 	bool json = false;
@@ -52,7 +53,9 @@ int run_each(const struct each_verb *v, int argc, char **argv)
 	while ((id = opt_next(&p, &arg)) > 0) {
 		if (id == OPT_JSON)
 			json = true;
-		else if (parse_time(arg, &timeout_ns, &e))
+		else if (id == OPT_WAIT && parse_time(arg, v->wait_ns, &e))
+			return usage_error(&p, "--wait: %s", e.msg);
+		else if (id == OPT_TIMEOUT && parse_time(arg, &timeout_ns, &e))
 			return usage_error(&p, "--timeout: %s", e.msg);
 	}
 	if (id < 0)

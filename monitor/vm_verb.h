@@ -15,6 +15,9 @@ struct each_verb {
 	const char *name, *usage, *summary, *examples;
 	const char *timeout_help;
 	u64 timeout_ns; /* default of --timeout */
+	/* NULL, or the verb has --wait, which is put here. */
+	u64 *wait_ns;
+	const char *wait_help;
 	/* Does it to VM @id. Returns 0 or an error. */
 	int (*act)(const char *id, u64 timeout_ns, struct err *e);
 };

@@ -101,6 +101,12 @@ void machine_snapshot(struct machine *m, const struct snapshot_request *req, jso
 		fake_written(m);
 }
 
+void machine_power_off(struct machine *m, u64 wait_ns)
+{
+	m->stop_wait_ns = wait_ns;
+	machine_stop(m, "stop");
+}
+
 void machine_stop(struct machine *m, const char *why)
 {
 	m->stops++;

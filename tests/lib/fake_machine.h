@@ -17,6 +17,7 @@ struct machine {
 	char dir[256];
 	bool force;
 	char stop_why[32];
+	u64 stop_wait_ns;
 	unsigned changes; /* of disk0 and net0 */
 	char change_path[256];
 	struct limit_config change_limit;

@@ -33,6 +33,9 @@ static const struct acpi_config plain = {
 	.window_len = 0x1000,
 	.first_gsi = 5,
 	.serial_gsi = 4,
+	.button_gsi = 0x15,
+	.genid_gsi = 0x16,
+	.genid_gpa = 0xe0ff0,
 };
 
 static u64 get(const u8 *p, size_t off, size_t len)
@@ -138,7 +141,7 @@ static void madt_names_each_vcpu_and_the_ioapic(void **state)
 }
 
 static const u8 one_device[] = {
-	0x10, 0x42, 0x04, '_', 'S', 'B', '_',       /* Scope (_SB_) */
+	0x10, 0x41, 0x0f, '_', 'S', 'B', '_',       /* Scope (_SB_) */
 	0x5b, 0x82, 0x3a, 'V', 'R', '0', '0',       /* Device (VR00) */
 	0x08, '_', 'H', 'I', 'D', 0x0d, 'L', 'N', 'R', 'O', '0', '0', '0', '5', 0,
 	0x08, '_', 'U', 'I', 'D', 0x00,
@@ -146,6 +149,23 @@ static const u8 one_device[] = {
 	0x86, 9, 0, 1, 0x00, 0x10, 0x00, 0xc0, 0x00, 0x10, 0x00, 0x00,
 	0x89, 6, 0, 3, 1, 5, 0, 0, 0,
 	0x79, 0,
+	0x5b, 0x82, 0x0f, 'P', 'W', 'R', 'B', /* Device (PWRB): PNP0C0C */
+	0x08, '_', 'H', 'I', 'D', 0x0c, 0x41, 0xd0, 0x0c, 0x0c,
+	0x5b, 0x82, 0x47, 0x04, 'G', 'E', 'N', 'C', /* Device (GENC) */
+	0x08, '_', 'H', 'I', 'D', 0x0d, 'K', 'L', 'V', 'N', '0', '0', '0', '1', 0,
+	0x08, '_', 'C', 'I', 'D', 0x0d, 'V', 'M', 'G', 'E', 'N', 'C', 'T', 'R', 0,
+	0x08, '_', 'D', 'D', 'N', 0x0d, 'V', 'M', '_', 'G', 'e', 'n', '_', 'C', 'o', 'u', 'n', 't',
+	'e', 'r', 0,
+	0x08, 'A', 'D', 'D', 'R', 0x12, 0x08, 2, 0x0c, 0xf0, 0x0f, 0x0e, 0, 0, /* low, high half */
+	0x5b, 0x82, 0x43, 0x05, 'E', 'V', 'N', 'T', /* Device (EVNT) */
+	0x08, '_', 'H', 'I', 'D', 0x0d, 'A', 'C', 'P', 'I', '0', '0', '1', '3', 0,
+	0x08, '_', 'C', 'R', 'S', 0x11, 0x17, 0x0a, 0x14,
+	0x89, 6, 0, 3, 1, 0x15, 0, 0, 0,
+	0x89, 6, 0, 3, 1, 0x16, 0, 0, 0,
+	0x79, 0,
+	0x14, 0x20, '_', 'E', 'V', 'T', 1,
+	0xa0, 0x0c, 0x93, 0x68, 0x0a, 0x15, 0x86, 'P', 'W', 'R', 'B', 0x0a, 0x80, /* pressed */
+	0xa0, 0x0c, 0x93, 0x68, 0x0a, 0x16, 0x86, 'G', 'E', 'N', 'C', 0x0a, 0x80, /* changed */
 	0x08, '_', 'S', '5', '_', 0x12, 0x07, 4, 0x0a, 5, 0, 0, 0, /* Name (_S5_, ...) */
 };
 

@@ -306,6 +306,7 @@ static void test_stop_is_answered_first(void **state)
 	while (!f.m.stops)
 		peer_turn(f.m.ring, 1);
 	assert_string_equal(f.m.stop_why, "stop");
+	assert_int_equal(f.m.stop_wait_ns, 10000000000ull);
 	api_destroy(&f.api); /* the loop has ended */
 	peer_hear(f.m.ring, f.client, 1, &f.heard);
 	assert_empty_204(&f);
@@ -317,6 +318,32 @@ static void test_stop_is_answered_first(void **state)
 	ask(&f, "PUT", "/kelvin/kill", "{\"now\":true}");
 	assert_fault(&f, JSON_FAULT "unknown field `now`");
 	assert_int_equal(f.m.stops, 1);
+	teardown(&f);
+}
+
+static void test_stop_waits_as_long_as_asked(void **state)
+{
+	static const struct {
+		const char *body;
+		u64 ns;
+	} good[] = {{"{\"wait_ms\":0}", 0}, {"{\"wait_ms\":1}", 1000000},
+		{"{\"wait_ms\":null}", 10000000000ull},
+		{"{\"wait_ms\":9223372036854775807}", INT32_MAX * 1000000ull}};
+	static const char *const bad[] = {"{\"wait_ms\":-1}", "{\"wait_ms\":1.5}",
+		"{\"wait_ms\":\"1\"}", "{\"wait_ms\":true}"};
+	struct fixture f;
+
+	setup(&f, LIFE_RUNNING);
+	for (unsigned i = 0; i < ARRAY_SIZE(good); i++) {
+		ask(&f, "PUT", "/kelvin/stop", good[i].body);
+		assert_empty_204(&f);
+		assert_int_equal(f.m.stop_wait_ns, good[i].ns);
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+		ask(&f, "PUT", "/kelvin/stop", bad[i]);
+		assert_fault(&f, JSON_FAULT "invalid type for `wait_ms`, expected a number");
+	}
+	assert_int_equal(f.m.stops, ARRAY_SIZE(good));
 	teardown(&f);
 }
 
@@ -582,6 +609,7 @@ int main(void)
 		cmocka_unit_test(test_a03_vanished_while_pausing),
 		cmocka_unit_test(test_destroy_before_answer),
 		cmocka_unit_test(test_stop_is_answered_first),
+		cmocka_unit_test(test_stop_waits_as_long_as_asked),
 		cmocka_unit_test(test_kelvin_snapshot),
 		cmocka_unit_test(test_a09_two_clients),
 		cmocka_unit_test(test_a09_two_snapshots),
