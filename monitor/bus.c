@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * bus.c - what answers at addresses that are not RAM: the doorbell page, the virtio-mmio windows,
- * and, with --console, one 16550. Everything else reads as all ones and is counted.
+ * with --console, one 16550, and the command by which a PC's keyboard controller resets it.
+ * Everything else reads as all ones and is counted.
  *
  * Runs on vCPU threads. The doorbell (stores; loads give 0):
  *   0x00 ready  1 to 4 bytes, 123: the guest is ready (Firecracker's boot timer stores one)
@@ -22,6 +23,8 @@
 #define DOORBELL_POWER 0x04u
 #define DOORBELL_WAIT  0x08u
 #define READY_VALUE    123u
+#define KEYBOARD_PORT  0x64u
+#define KEYBOARD_RESET 0xfeu
 
 /*
  * Passes the first ready on from here, not from the loop: whoever waits for it measures how long a
@@ -112,6 +115,10 @@ void bus_pio(void *ctx, struct vcpu *v, u16 port, u8 *data, unsigned len, bool w
 			serial_write(m->serial, (u16)(port - SERIAL_PORT), *data);
 		else if (len == 1)
 			*data = serial_read(m->serial, (u16)(port - SERIAL_PORT));
+		return;
+	}
+	if (port == KEYBOARD_PORT && write && len == 1 && *data == KEYBOARD_RESET) {
+		vcpu_reboot(v);
 		return;
 	}
 	__atomic_fetch_add(&m->unmapped, 1, __ATOMIC_RELAXED);

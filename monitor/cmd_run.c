@@ -45,7 +45,7 @@ static const struct opt_parser page = {
 	.summary = "Boots KERNEL in a VM of its own: an ELF64 file, plain or packed with gzip,\n"
 		   "xz, lz4 or zstd, or a bzImage (a distribution's vmlinuz).\n"
 		   "Without \"--\" Linux gets the words\n"
-		   "  panic=-1 cryptomgr.notests 8250.nr_uarts=0\n"
+		   "  panic=-1 reboot=a cryptomgr.notests 8250.nr_uarts=0\n"
 		   "(with --console: ... 8250.nr_uarts=1 console=ttyS0), and other kernels get\n"
 		   "nothing. What follows \"--\" takes the place of that.\n"
 		   "In the foreground it ends with the guest's exit status (a kit guest that\n"

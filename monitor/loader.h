@@ -13,16 +13,17 @@
 #include "vcpu/vm.h"
 
 /* Guest physical places (design: "The machine a guest sees"). */
-#define GPA_GDT        0x500ull
-#define GPA_IDT        0x520ull
-#define GPA_IDENTITY   0x5000ull
-#define GPA_PVH_INFO   0x6000ull
-#define GPA_ZERO_PAGE  0x7000ull
-#define GPA_PAGE_TABLE 0x9000ull /* PML4, then PDPT at 0xa000, PD from 0xb000 */
-#define GPA_CMDLINE    0x20000ull
-#define GPA_ACPI       0xe0000ull
-#define GPA_HIMEM      0x100000ull /* kernels may not reach below */
-#define CMDLINE_MAX    4096u       /* bytes, NUL included */
+#define GPA_GDT          0x500ull
+#define GPA_IDT          0x520ull
+#define GPA_IDENTITY     0x5000ull
+#define GPA_PVH_INFO     0x6000ull
+#define GPA_ZERO_PAGE    0x7000ull
+#define GPA_PAGE_TABLE   0x9000ull /* PML4, then PDPT at 0xa000, PD from 0xb000 */
+#define GPA_CMDLINE      0x20000ull
+#define GPA_ACPI         0xe0000ull
+#define GPA_RESET_VECTOR 0xffff0ull
+#define GPA_HIMEM        0x100000ull /* kernels may not reach below */
+#define CMDLINE_MAX      4096u       /* bytes, NUL included */
 
 enum boot_choice { BOOT_CHOOSE, BOOT_BY_PVH, BOOT_BY_LINUX64 };
 

@@ -376,6 +376,19 @@ static void write_acpi(const struct machine *m)
 	must(written); /* below 1 MiB, so in RAM of any size */
 }
 
+/*
+ * Where a PC begins after a reset, and where Linux jumps that knows no other way to reboot: asks
+ * the keyboard controller for one (bus.c).
+ */
+static void write_reset_vector(const struct machine *m)
+{
+	/* mov al, 0xfe; out 0x64, al; hlt */
+	static const u8 code[] = {0xb0, 0xfe, 0xe6, 0x64, 0xf4};
+	bool written = mem_write(m->mem, GPA_RESET_VECTOR, code, sizeof(code));
+
+	must(written);
+}
+
 /* RAM with a kernel in it. */
 static int load_kernel(struct machine *m, struct boot_regs *regs, struct err *e)
 {
@@ -408,6 +421,8 @@ static int load_kernel(struct machine *m, struct boot_regs *regs, struct err *e)
 		r = kernel_load(m->mem, &req, regs, e);
 	if (!r) {
 		write_acpi(m);
+		if (kernel_info(kernel)->is_bzimage || kernel_info(kernel)->has_linux)
+			write_reset_vector(m);
 		identity_boot(m);
 	}
 	kernel_close(&kernel);
