@@ -16,6 +16,10 @@
 
 #include "monitor/base/log.h"
 #include "monitor/machine_int.h"
+#include "monitor/panic.h"
+
+#define CONSOLE_TAIL 16384u /* bytes in which a panic is looked for */
+#define LAST_LINES   16u
 
 static const char *const names[LIFE_COUNT] = {
 #define X(id, name) [LIFE_##id] = name,
@@ -171,6 +175,29 @@ void machine_power_off(struct machine *m, u64 wait_ns)
 }
 
 /*
+ * A kernel that panics reboots, faults or halts, as it was told to; what it was, it says before on
+ * its console. So what looks there like a panic is one.
+ */
+void life_read_console(struct machine *m)
+{
+	char text[CONSOLE_TAIL];
+	size_t len;
+
+	if (!m->serial || m->end.why == GUEST_POWER_OFF)
+		return;
+	len = serial_tail(m->serial, text, sizeof(text));
+	panic_last_lines(text, len, LAST_LINES, m->last_lines, sizeof(m->last_lines));
+	if (!panic_find(text, len, m->panic, sizeof(m->panic)))
+		return;
+	if (m->end.why != GUEST_REBOOT && m->end.why != GUEST_TRIPLE_FAULT &&
+		m->end.why != GUEST_HALTED)
+		return;
+	m->end.why = GUEST_PANIC;
+	m->end.regs[0] = 0; /* of how it ended itself */
+	snprintf(m->end.detail, sizeof(m->end.detail), "%s", m->panic);
+}
+
+/*
  * 128 + n for failures; n from 63 up stays clear of the signals that end processes. `kelvin run
  * --help` lists them. A reboot is no success: a kernel that panics unseen asks for one too.
  */
@@ -199,7 +226,7 @@ int life_exit_status(const struct machine *m)
 	return 0;
 }
 
-void life_describe_end(const struct machine *m, char *out, size_t cap)
+static void describe_end(const struct machine *m, char *out, size_t cap)
 {
 	if (m->end.why == GUEST_POWER_OFF) {
 		snprintf(out, cap, "the guest powered off with status %d", m->end.status);
@@ -216,4 +243,16 @@ void life_describe_end(const struct machine *m, char *out, size_t cap)
 		snprintf(out, cap, "%s", m->stop_reason == STOP_KILLED ? "killed by the operator"
 								       : "stopped by the operator");
 	}
+}
+
+void life_describe_end(const struct machine *m, char *out, size_t cap)
+{
+	size_t n;
+
+	describe_end(m, out, cap);
+	n = strlen(out);
+	if (!m->serial && (m->end.why == GUEST_REBOOT || m->end.why == GUEST_TRIPLE_FAULT))
+		snprintf(out + n, cap - n, " (with --console it can say why)");
+	else if (m->panic[0] && m->end.why != GUEST_PANIC)
+		snprintf(out + n, cap - n, "; before, its console said \"%s\"", m->panic);
 }

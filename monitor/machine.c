@@ -153,16 +153,26 @@ static void on_signal(struct ring_op *op, int res)
 	ring_read(m->ring, op, m->signal_fd, m->signal_info, sizeof(m->signal_info));
 }
 
+static void log_lines(char *text)
+{
+	char *line, *save = NULL;
+
+	for (line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+		log_line("  %s", line);
+}
+
 static void log_end(const struct machine *m)
 {
-	char text[512], *line, *save = NULL;
-	char regs[sizeof(m->end.regs)];
+	char regs[sizeof(m->end.regs)], last[sizeof(m->last_lines)], text[512];
 
 	life_describe_end(m, text, sizeof(text));
 	log_line("ended: %s", text);
 	memcpy(regs, m->end.regs, sizeof(regs));
-	for (line = strtok_r(regs, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
-		log_line("  %s", line);
+	log_lines(regs);
+	if (m->end.why != GUEST_PANIC)
+		return;
+	memcpy(last, m->last_lines, sizeof(last));
+	log_lines(last);
 }
 
 static void on_event(struct ring_op *op, int res)
@@ -184,6 +194,7 @@ static void on_event(struct ring_op *op, int res)
 	if ((events & EVENT_ENDED) && m->life != LIFE_STOPPED) {
 		life_set(m, LIFE_STOPPED);
 		life_fail_waiters(m, "the VM has ended");
+		life_read_console(m);
 		log_end(m);
 		m->over = true;
 	}
@@ -588,9 +599,10 @@ int machine_run(struct machine *m, struct err *e)
 static json_t *exit_event(const struct machine *m, const char *why)
 {
 	const char *reason = m->end.why == GUEST_STOPPED ? "stopped" : guest_end_name(m->end.why);
+	const char *console = m->end.why == GUEST_PANIC ? m->last_lines : NULL;
 
-	return json_pack("{s:s, s:s, s:s, s:i, s:s}", "event", "exit", "id", m->spec->id, "reason",
-		reason, "status", life_exit_status(m), "text", why);
+	return json_pack("{s:s, s:s, s:s, s:i, s:s, s:s*}", "event", "exit", "id", m->spec->id,
+		"reason", reason, "status", life_exit_status(m), "text", why, "console", console);
 }
 
 int machine_finish(struct machine *m)

@@ -148,6 +148,8 @@ struct machine {
 	enum stop_reason stop_reason;
 	int stop_signal;
 	struct end_report end; /* written by the vCPU thread before EVENT_ENDED */
+	char panic[160];       /* what the guest's kernel said when it panicked, or empty */
+	char last_lines[2048]; /* that its console showed; empty without one */
 	bool over;             /* the loop is to return */
 
 	u8 vm_uuid[16];  /* in the identity page */
@@ -181,6 +183,8 @@ void life_parked(struct machine *m);
 void life_stop(struct machine *m, enum stop_reason why);
 /* The guest had its time since the power button was pressed. */
 void life_button_done(struct ring_op *op, int res);
+/* The guest is over: looks for the reason on its console. */
+void life_read_console(struct machine *m);
 /* Tells every waiter that it will not happen. */
 void life_fail_waiters(struct machine *m, const char *why);
 /* The process's exit status and one sentence for how the VM ended. */

@@ -267,6 +267,20 @@ u64 serial_dropped(const struct serial *s)
 	return __atomic_load_n(&s->dropped, __ATOMIC_RELAXED);
 }
 
+size_t serial_tail(struct serial *s, char *out, size_t cap)
+{
+	u32 n;
+
+	pthread_mutex_lock(&s->lock);
+	n = s->out_head < OUT_SIZE ? s->out_head : OUT_SIZE; /* it wraps after 4 GiB: then less */
+	if (n > cap)
+		n = (u32)cap;
+	for (u32 i = 0; i < n; i++)
+		out[i] = (char)s->out[(s->out_head - n + i) % OUT_SIZE];
+	pthread_mutex_unlock(&s->lock);
+	return n;
+}
+
 void serial_save(struct serial *s, struct enc *out)
 {
 	const u8 regs[] = {s->ier, s->lcr, s->mcr, s->scr, s->dll, s->dlm, s->fcr,

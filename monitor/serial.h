@@ -41,6 +41,8 @@ void serial_flush(struct serial *s); /* begins to write what waits */
 /* At the end: writes what is left, for at most 100 ms. */
 void serial_drain(struct serial *s);
 u64 serial_dropped(const struct serial *s);
+/* Copies the last bytes, at most @cap, that the guest printed. Returns how many. */
+size_t serial_tail(struct serial *s, char *out, size_t cap);
 
 void serial_save(struct serial *s, struct enc *out);
 int serial_load(struct serial *s, const void *data, size_t len, struct err *e);

@@ -76,6 +76,27 @@ static void test_output_arrives(void **state)
 	assert_int_equal(serial_dropped(r->serial), 0);
 }
 
+/* Whether anybody took it or not, and across the end of the buffer. */
+static void test_tail_is_what_was_printed_last(void **state)
+{
+	struct rig *r = *state;
+	char got[8];
+
+	assert_int_equal(serial_tail(r->serial, got, sizeof(got)), 0);
+	serial_write(r->serial, 0, 'a');
+	serial_write(r->serial, 0, 'b');
+	assert_int_equal(serial_tail(r->serial, got, sizeof(got)), 2);
+	assert_memory_equal(got, "ab", 2);
+	for (unsigned i = 0; i < 65530; i++)
+		serial_write(r->serial, 0, '.');
+	serial_flush(r->serial);
+	ring_run(r->ring);
+	for (const char *p = "0123456789"; *p; p++)
+		serial_write(r->serial, 0, (u8)*p);
+	assert_int_equal(serial_tail(r->serial, got, sizeof(got)), sizeof(got));
+	assert_memory_equal(got, "23456789", sizeof(got));
+}
+
 static void test_s01_end_does_not_wait_for_a_stuck_reader(void **state)
 {
 	struct rig *r = *state;
@@ -167,6 +188,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			test_s01_end_does_not_wait_for_a_stuck_reader, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_output_arrives, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_tail_is_what_was_printed_last, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_s01_output_nobody_reads_is_dropped_and_counted, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_s02_input_waits_for_the_guest, setup, teardown),
