@@ -5,6 +5,7 @@ Nothing is installed: packages are downloaded and unpacked into a cache director
 version. Raises Unavailable, with a reason, where that cannot be done.
 """
 import glob
+import lzma
 import os
 import re
 import shutil
@@ -13,8 +14,9 @@ import subprocess
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 META = 'linux-image-cloud-amd64'
+META_GENID = 'linux-image-amd64'  # has the driver for VMGenID, which the cloud kernel has not
 MODULES = ['kvm-amd', 'tun', 'virtio_net']
-GUEST_MODULES = ['virtio_mmio', 'virtio_blk', 'vmw_vsock_virtio_transport']
+GUEST_MODULES = ['virtio_mmio', 'virtio_blk', 'vmw_vsock_virtio_transport', 'button', 'evdev']
 PAYLOAD_OFFSET, PAYLOAD_LENGTH, SETUP_SECTS = 0x248, 0x24c, 0x1f1  # of a bzImage's header
 
 
@@ -53,22 +55,25 @@ def package(cache, name):
     return place
 
 
-def kernel_package():
-    found = re.search(r'Depends: (linux-image-\S+)', output(['apt-cache', 'depends', META]).decode())
+def kernel_package(meta=META):
+    found = re.search(r'Depends: (linux-image-\S+)', output(['apt-cache', 'depends', meta]).decode())
     if not found:
-        raise Unavailable(f'apt knows no package {META}: run apt-get update')
+        raise Unavailable(f'apt knows no package {meta}: run apt-get update')
     return found[1]
 
 
 def vmlinux(bzimage, dest):
-    """The ELF in a bzImage whose payload is LZ4, as Debian's is."""
+    """The ELF in a bzImage whose payload is LZ4 or xz, as Debian's are."""
     with open(bzimage, 'rb') as f:
         data = f.read()
     at = (data[SETUP_SECTS] + 1) * 512 + int.from_bytes(data[PAYLOAD_OFFSET:][:4], 'little')
     payload = data[at:at + int.from_bytes(data[PAYLOAD_LENGTH:][:4], 'little') - 4]
-    if payload[:4] != b'\x02\x21\x4c\x18':
-        raise Unavailable(f'{bzimage}: its payload is not LZ4')
-    elf = output(['lz4', '-dc'], input=payload)
+    if payload[:4] == b'\x02\x21\x4c\x18':
+        elf = output(['lz4', '-dc'], input=payload)
+    elif payload[:6] == b'\xfd7zXZ\0':
+        elf = lzma.LZMADecompressor().decompress(payload)
+    else:
+        raise Unavailable(f'{bzimage}: its payload is neither LZ4 nor xz')
     with open(dest + '.new', 'wb') as f:
         f.write(elf)
     os.rename(dest + '.new', dest)
@@ -147,16 +152,22 @@ def ramdisk(busybox, init, kernel_modules):
     return c
 
 
-def build(build_dir):
-    """Makes all of it under build_dir/lab. Returns (kernel, initrd) for QEMU."""
-    cache = os.path.join(build_dir, 'lab')
-    os.makedirs(cache, exist_ok=True)
-    root = package(cache, kernel_package())
-    busybox = os.path.join(package(cache, 'busybox-static'), 'bin/busybox')
-    bzimage = glob.glob(root + '/boot/vmlinuz-*')[0]
+def kernel(cache, meta):
+    """Where the kernel of a package is unpacked; its ELF is vmlinux there."""
+    root = package(cache, kernel_package(meta))
     elf = os.path.join(root, 'vmlinux')
     if not os.path.exists(elf):
-        vmlinux(bzimage, elf)
+        vmlinux(glob.glob(root + '/boot/vmlinuz-*')[0], elf)
+    return root
+
+
+def build(build_dir, checks):
+    """Makes what these checks need under build_dir/lab. Returns (kernel, initrd) for QEMU."""
+    cache = os.path.join(build_dir, 'lab')
+    os.makedirs(cache, exist_ok=True)
+    root = kernel(cache, META)
+    busybox = os.path.join(package(cache, 'busybox-static'), 'bin/busybox')
+    bzimage = glob.glob(root + '/boot/vmlinuz-*')[0]
     inner = os.path.join(cache, 'guest.cpio')
     ramdisk(busybox, os.path.join(HERE, 'guest-init'), modules(root, GUEST_MODULES)).write(inner)
 
@@ -164,8 +175,11 @@ def build(build_dir):
     c.copy('lab/kelvin', os.path.join(build_dir, 'monitor/kelvin'))
     for path in glob.glob(os.path.join(build_dir, 'guests/*.elf')):
         c.copy('lab/' + os.path.basename(path), path)
-    c.copy('lab/vmlinux', elf)
+    c.copy('lab/vmlinux', os.path.join(root, 'vmlinux'))
+    if 'vmgenid' in checks:
+        c.copy('lab/vmlinux-genid', os.path.join(kernel(cache, META_GENID), 'vmlinux'))
     c.copy('lab/guest.cpio', inner)
+    c.copy('lab/talk', os.path.join(HERE, 'talk'))
     for path in sorted(glob.glob(os.path.join(HERE, 'checks/*'))):
         c.copy('lab/checks/' + os.path.basename(path), path)
     initrd = os.path.join(cache, 'lab.cpio')
