@@ -7,59 +7,20 @@ version. Raises Unavailable, with a reason, where that cannot be done.
 import glob
 import lzma
 import os
-import re
-import shutil
 import stat
-import subprocess
+import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-META = 'linux-image-cloud-amd64'
-META_GENID = 'linux-image-amd64'  # has the driver for VMGenID, which the cloud kernel has not
+ROOT = os.path.dirname(os.path.dirname(HERE))
+sys.path.insert(0, os.path.join(ROOT, 'guests/linux'))
+from rootfs import Unavailable, debian  # noqa: E402
+from rootfs.cpio import Cpio  # noqa: E402
+from rootfs.tools import output, whole  # noqa: E402
+
+KERNEL_GENID = 'linux-image-amd64'  # has the driver for VMGenID, which the cloud kernel has not
 MODULES = ['kvm-amd', 'tun', 'virtio_net']
 GUEST_MODULES = ['virtio_mmio', 'virtio_blk', 'vmw_vsock_virtio_transport', 'button', 'evdev']
 PAYLOAD_OFFSET, PAYLOAD_LENGTH, SETUP_SECTS = 0x248, 0x24c, 0x1f1  # of a bzImage's header
-
-
-class Unavailable(Exception):
-    """The lab cannot be built here; one line says why."""
-
-
-def output(cmd, **kw):
-    try:
-        return subprocess.run(cmd, check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              timeout=300, **kw).stdout
-    except FileNotFoundError:
-        raise Unavailable(f'{cmd[0]} is not installed') from None
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as e:
-        last = (e.stderr or b'').decode(errors='replace').strip().splitlines()[-1:]
-        raise Unavailable(f'{" ".join(cmd[:3])} failed: {"".join(last)}') from None
-
-
-def package(cache, name):
-    """Where the package is unpacked; the version is in the directory's name."""
-    show = output(['apt-cache', 'show', '--no-all-versions', name]).decode()
-    version = re.search(r'^Version: (\S+)', show, re.M)
-    if not version:
-        raise Unavailable(f'apt knows no package {name}')
-    place = os.path.join(cache, f'{name}_{version[1].replace(":", "%")}')
-    if os.path.isdir(place):
-        return place
-    for old in glob.glob(os.path.join(cache, f'{name}_*')):
-        shutil.rmtree(old)
-    work = place + '.new'
-    shutil.rmtree(work, ignore_errors=True)
-    os.makedirs(work)
-    output(['apt-get', 'download', f'{name}={version[1]}'], cwd=work)
-    output(['dpkg-deb', '-x', glob.glob(work + '/*.deb')[0], work])
-    os.rename(work, place)
-    return place
-
-
-def kernel_package(meta=META):
-    found = re.search(r'Depends: (linux-image-\S+)', output(['apt-cache', 'depends', meta]).decode())
-    if not found:
-        raise Unavailable(f'apt knows no package {meta}: run apt-get update')
-    return found[1]
 
 
 def vmlinux(bzimage, dest):
@@ -74,68 +35,8 @@ def vmlinux(bzimage, dest):
         elf = lzma.LZMADecompressor().decompress(payload)
     else:
         raise Unavailable(f'{bzimage}: its payload is neither LZ4 nor xz')
-    with open(dest + '.new', 'wb') as f:
+    with whole(dest) as work, open(work, 'wb') as f:
         f.write(elf)
-    os.rename(dest + '.new', dest)
-
-
-def modules(root, names):
-    """Paths of these modules and all they need, in the order to load them."""
-    files = {os.path.basename(p)[:-3].replace('-', '_'): p
-             for p in glob.glob(root + '/lib/modules/*/kernel/**/*.ko', recursive=True)}
-    order = []
-
-    def visit(name):
-        path = files.get(name.replace('-', '_'))
-        if not path:
-            raise Unavailable(f'the kernel package has no module {name}')
-        if path in order:
-            return
-        with open(path, 'rb') as f:
-            needs = re.search(rb'\0depends=([^\0]*)\0', f.read())
-        for n in needs[1].decode().split(',') if needs and needs[1] else []:
-            visit(n)
-        order.append(path)
-
-    for name in names:
-        visit(name)
-    return order
-
-
-class Cpio:
-    """An initial RAM disk ("newc"; Documentation/driver-api/early-userspace in Linux)."""
-
-    def __init__(self):
-        self.parts = []
-        self.dirs = set()
-        self.ino = 0
-
-    def entry(self, path, mode, data=b'', rdev=(0, 0)):
-        self.ino += 1
-        name = path.encode() + b'\0'
-        head = [self.ino, mode, 0, 0, 1, 0, len(data), 0, 0, *rdev, len(name), 0]
-        head = b'070701' + b''.join(b'%08x' % n for n in head) + name
-        self.parts += [head, bytes(-len(head) % 4), data, bytes(-len(data) % 4)]
-
-    def directory(self, path):
-        if path and path not in self.dirs:
-            self.directory(os.path.dirname(path))
-            self.dirs.add(path)
-            self.entry(path, stat.S_IFDIR | 0o755)
-
-    def add(self, path, data, mode=0o755):
-        self.directory(os.path.dirname(path))
-        self.entry(path, stat.S_IFREG | mode, data)
-
-    def copy(self, path, src):
-        with open(src, 'rb') as f:
-            self.add(path, f.read())
-
-    def write(self, dest):
-        self.entry('TRAILER!!!', 0)
-        with open(dest + '.new', 'wb') as f:
-            f.writelines(self.parts)
-        os.rename(dest + '.new', dest)
 
 
 def ramdisk(busybox, init, kernel_modules):
@@ -152,12 +53,11 @@ def ramdisk(busybox, init, kernel_modules):
     return c
 
 
-def kernel(cache, meta):
-    """Where the kernel of a package is unpacked; its ELF is vmlinux there."""
-    root = package(cache, kernel_package(meta))
+def with_vmlinux(root):
+    """An unpacked kernel package, with its ELF as vmlinux in there."""
     elf = os.path.join(root, 'vmlinux')
     if not os.path.exists(elf):
-        vmlinux(glob.glob(root + '/boot/vmlinuz-*')[0], elf)
+        vmlinux(debian.kernel_image(root), elf)
     return root
 
 
@@ -165,19 +65,21 @@ def build(build_dir, checks):
     """Makes what these checks need under build_dir/lab. Returns (kernel, initrd) for QEMU."""
     cache = os.path.join(build_dir, 'lab')
     os.makedirs(cache, exist_ok=True)
-    root = kernel(cache, META)
-    busybox = os.path.join(package(cache, 'busybox-static'), 'bin/busybox')
-    bzimage = glob.glob(root + '/boot/vmlinuz-*')[0]
+    root = with_vmlinux(debian.package(cache, debian.kernel_package()))
+    busybox = os.path.join(debian.package(cache, 'busybox-static'), 'bin/busybox')
+    bzimage = debian.kernel_image(root)
     inner = os.path.join(cache, 'guest.cpio')
-    ramdisk(busybox, os.path.join(HERE, 'guest-init'), modules(root, GUEST_MODULES)).write(inner)
+    ramdisk(busybox, os.path.join(HERE, 'guest-init'),
+            debian.modules(root, GUEST_MODULES)).write(inner)
 
-    c = ramdisk(busybox, os.path.join(HERE, 'init'), modules(root, MODULES))
+    c = ramdisk(busybox, os.path.join(HERE, 'init'), debian.modules(root, MODULES))
     c.copy('lab/kelvin', os.path.join(build_dir, 'monitor/kelvin'))
     for path in glob.glob(os.path.join(build_dir, 'guests/*.elf')):
         c.copy('lab/' + os.path.basename(path), path)
     c.copy('lab/vmlinux', os.path.join(root, 'vmlinux'))
     if 'vmgenid' in checks:
-        c.copy('lab/vmlinux-genid', os.path.join(kernel(cache, META_GENID), 'vmlinux'))
+        other = with_vmlinux(debian.package(cache, debian.kernel_package(KERNEL_GENID)))
+        c.copy('lab/vmlinux-genid', os.path.join(other, 'vmlinux'))
     c.copy('lab/guest.cpio', inner)
     c.copy('lab/talk', os.path.join(HERE, 'talk'))
     for path in sorted(glob.glob(os.path.join(HERE, 'checks/*'))):
