@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Debian's packages, downloaded by apt and unpacked. Nothing is installed and no script of theirs runs.
+"""Debian's packages, downloaded by apt and unpacked. Nothing is installed, none of their scripts runs.
 
 A cache directory keeps each package, by name and version; two processes may share it.
 """
@@ -88,7 +88,8 @@ def package(cache, name):
 def kernel_package(name=KERNEL):
     """The name of today's kernel package, which this one depends on."""
     _version(name)
-    found = re.search(r'Depends: (linux-image-\S+)', output(['apt-cache', 'depends', name]).decode())
+    text = output(['apt-cache', 'depends', name]).decode()
+    found = re.search(r'Depends: (linux-image-\S+)', text)
     if not found:
         raise Unavailable(f'the package {name} depends on no kernel: run apt-get update')
     return found[1]

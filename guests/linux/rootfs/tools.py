@@ -27,9 +27,10 @@ def output(cmd, **kw):
     cmd = [find(cmd[0])] + cmd[1:]
     if 'input' not in kw:
         kw['stdin'] = subprocess.DEVNULL
+    kw.setdefault('stdout', subprocess.PIPE)
     try:
-        return subprocess.run(cmd, check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              timeout=TIMEOUT_S, env=dict(os.environ, LC_ALL='C'), **kw).stdout
+        return subprocess.run(cmd, check=True, stderr=subprocess.PIPE, timeout=TIMEOUT_S,
+                              env=dict(os.environ, LC_ALL='C'), **kw).stdout
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as e:
         last = (e.stderr or b'').decode(errors='replace').strip().splitlines()[-1:]
         words = ' '.join([os.path.basename(cmd[0])] + cmd[1:3])
@@ -58,3 +59,11 @@ def scratch(near):
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def copy(src, dest):
+    with whole(dest) as work:
+        try:
+            shutil.copyfile(src, work)
+        except OSError as e:
+            raise Failure(f'{e.filename or dest}: {e.strerror}') from None
