@@ -14,6 +14,7 @@
 #define OFF_VERSION     0x206 /* u16 */
 #define OFF_LOADFLAGS   0x211 /* u8 */
 #define OFF_XLOADFLAGS  0x236 /* u16, since 2.12 */
+#define OFF_CMDLINE_MAX 0x238 /* u32, since 2.06 */
 #define OFF_PAYLOAD_OFF 0x248 /* u32, since 2.08, from the end of the real-mode code */
 #define OFF_PAYLOAD_LEN 0x24c /* u32, since 2.08 */
 #define OFF_INIT_SIZE   0x260 /* u32, since 2.10 */
@@ -81,6 +82,7 @@ int bzimage_parse(const u8 *head, size_t len, u64 file_size, const char *path, s
 			"%s: cut short: the kernel inside needs %" PRIu64 " bytes from offset %#"
 			PRIx64 ", the file has %" PRIu64 " bytes", path, bz.payload_len,
 			bz.payload_off, file_size);
+	bz.cmdline_max = field(head, OFF_CMDLINE_MAX, 4);
 	if (bz.version >= VERSION_INIT_SIZE)
 		bz.init_size = field(head, OFF_INIT_SIZE, 4);
 	*ret = bz;

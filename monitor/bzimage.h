@@ -16,6 +16,7 @@
 struct bzimage {
 	u16 version; /* of the boot protocol, 0x20c is 2.12 */
 	u64 payload_off, payload_len; /* in the file; checked against its size */
+	u32 cmdline_max; /* characters, NUL not counted; 0: it does not say */
 	u64 init_size; /* RAM the unpacked kernel needs, bytes; UINT64_MAX: it does not say */
 };
 

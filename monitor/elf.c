@@ -25,6 +25,7 @@
 
 #include "monitor/base/arith.h"
 #include "monitor/base/cleanup.h"
+#include "monitor/magic.h"
 
 #define HEAD_LEN               4096u
 #define NOTES_MAX              (64u << 10) /* of one note segment; Linux has half a KiB */
@@ -41,37 +42,16 @@ struct kernel_file {
 
 /* ---- files that are no ELF ---- */
 
-struct file_magic {
-	u32 off, len;
-	const char *bytes;
-	const char *what;
-};
-
-static const struct file_magic file_magics[] = {
-	{0x38, 4, "ARM\x64", "a kernel image for aarch64"},
-	{0, 3, "BZh", "bzip2 data; decompress it first (bunzip2)"},
-	{0, 3, "\x5d\0\0", "lzma data; decompress it first (unlzma)"},
-	{0, 9, "\x89LZO\0\r\n\x1a\n", "lzo data; decompress it first (lzop -d)"},
-	{0, 6, "070701", "a cpio archive, which is what an initrd looks like"},
-	{0, 4, "\x27\x05\x19\x56", "a U-Boot image"},
-	{0, 2, "MZ", "a Windows or EFI program"},
-	{0, 2, "#!", "a script"},
-};
-
 static int refuse_not_elf(const struct kernel_file *f, struct err *e)
 {
 	char bytes[4 * 3 + 1] = "";
+	const char *what;
 
 	if (!f->size)
 		return err_set(e, -ENOEXEC, "%s: the file is empty", f->path);
-	for (size_t i = 0; i < ARRAY_SIZE(file_magics); i++) {
-		const struct file_magic *k = &file_magics[i];
-
-		if (range_ok(k->off, k->len, f->head_len) &&
-		    !memcmp(f->head + k->off, k->bytes, k->len))
-			return err_set(e, -ENOEXEC, "%s: not an ELF file but %s", f->path,
-				k->what);
-	}
+	what = magic_what(f->head, f->head_len);
+	if (what)
+		return err_set(e, -ENOEXEC, "%s: not an ELF file but %s", f->path, what);
 	for (u32 i = 0; i < 4 && i < f->head_len; i++)
 		snprintf(bytes + 3 * i, sizeof(bytes) - 3 * i, "%02x ", f->head[i]);
 	bytes[strlen(bytes) - 1] = 0;

@@ -40,6 +40,7 @@ struct packed {
 	u64 off, len;   /* where in the file */
 	u64 limit;      /* most bytes it may unpack to */
 	u64 init_size;  /* of a bzImage; else UINT64_MAX */
+	u32 cmdline_max; /* of a bzImage; else 0 */
 	enum pack pack;
 	u8 *bytes; /* owned; NULL until they are read */
 	struct kcache_key key;
@@ -65,6 +66,7 @@ static int find_payload(struct packed *p, const u8 *head, size_t len, struct err
 	p->off = bz.payload_off;
 	p->len = bz.payload_len;
 	p->init_size = bz.init_size;
+	p->cmdline_max = bz.cmdline_max;
 	if (p->len <= sizeof(magic))
 		return err_set(e, -ENOEXEC, "%s: a bzImage with a kernel of only %" PRIu64
 			" bytes inside", p->path, p->len);
@@ -206,6 +208,7 @@ static int parse_inside(struct kernel *k, int fd, const char *path, struct err *
 	r = elf_parse(fd, name, &k->img, e);
 	k->img.info.is_bzimage = was.is_bzimage;
 	k->img.info.packed_as = was.packed_as;
+	k->img.info.cmdline_max = was.cmdline_max;
 	return r;
 }
 
@@ -286,6 +289,7 @@ static int open_any(struct kernel *k, const char *cache, struct err *e)
 		return r ? r : elf_parse(k->fd, k->path, &k->img, e);
 	file_fd = fd_steal(&k->fd);
 	k->img.info.packed_as = p.pack;
+	k->img.info.cmdline_max = p.cmdline_max;
 	r = open_packed(k, &p, cache, e);
 	free(p.bytes);
 	return r;

@@ -22,6 +22,7 @@
 
 /* Conventional memory ends where PCs had the extended BIOS data, BIOS and, now, ACPI tables. */
 #define GPA_BIOS 0x9fc00ull
+#define LINUX_CMDLINE 2047u /* COMMAND_LINE_SIZE of x86, less its NUL */
 
 int read_exactly(int fd, const char *path, u64 off, void *dst, u64 len, struct err *e)
 {
@@ -63,14 +64,27 @@ unsigned memory_map(const struct mem *m, struct map_entry out[MAP_ENTRIES_MAX])
 	return n;
 }
 
-static int check_cmdline(const char *cmdline, struct err *e)
+/*
+ * What is too long for a kernel it cuts off, without a word. A bzImage says how much it reads; a
+ * vmlinux does not, but all of Linux for x86 has had the same limit since 2008.
+ */
+static u32 cmdline_max(const struct kernel_info *k)
+{
+	u32 max = k->cmdline_max ? k->cmdline_max : k->has_linux ? LINUX_CMDLINE : CMDLINE_MAX - 1;
+
+	return max < CMDLINE_MAX ? max : CMDLINE_MAX - 1;
+}
+
+static int check_cmdline(const struct kernel_info *k, const char *cmdline, struct err *e)
 {
 	size_t len = strlen(cmdline);
+	u32 max = cmdline_max(k);
 
-	if (len >= CMDLINE_MAX)
+	if (len > max)
 		return err_set(e, -E2BIG,
-			"the kernel command line has %zu characters; at most %u fit", len,
-			CMDLINE_MAX - 1);
+			"the kernel command line has %zu characters, with the words for devices; "
+			"at most %u fit%s", len, max,
+			max < CMDLINE_MAX - 1 ? " in this kernel" : "");
 	for (size_t i = 0; i < len; i++) {
 		u8 c = (u8)cmdline[i];
 
@@ -116,7 +130,8 @@ static int refuse_initrd(const struct kernel_image *img, const struct mem *m, co
 			"kernel", path, mib_up(len));
 	return err_set(e, -ENOMEM,
 		"%s: the initrd of %" PRIu64 " MiB does not fit in %" PRIu64 " MiB of RAM beside "
-		"the kernel; %" PRIu64 " MiB would do", path, mib_up(len), m->size >> 20, want_mib);
+		"the kernel; at least %" PRIu64 " MiB are needed, more where the guest unpacks it",
+		path, mib_up(len), m->size >> 20, want_mib);
 }
 
 static int place_initrd(const struct kernel_image *img, const struct mem *m,
@@ -209,7 +224,7 @@ int kernel_load(struct mem *m, const struct load_request *req, struct boot_regs 
 	if (!r)
 		r = elf_check_fit(&k->img, m, k->path, e);
 	if (!r)
-		r = check_cmdline(req->cmdline, e);
+		r = check_cmdline(&k->img.info, req->cmdline, e);
 	if (!r && req->initrd_fd >= 0)
 		r = place_initrd(&k->img, m, req, &x, e);
 

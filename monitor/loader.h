@@ -34,6 +34,7 @@ struct kernel_info {
 	bool is_bzimage;    /* the file is one; the rest is about the kernel inside */
 	bool is_cached;     /* what was unpacked comes from the kernel cache */
 	enum pack packed_as;
+	u32 cmdline_max;    /* characters it reads of its command line; 0: it does not say */
 	u64 pvh_entry, elf_entry;
 	u64 low, high;      /* guest physical bounds of the loaded segments */
 };

@@ -346,7 +346,8 @@ static int announce_devices(struct machine_spec *spec, unsigned count, struct er
 
 		n += (size_t)k;
 		if (n + strlen(tail) >= sizeof(spec->cmdline))
-			return err_set(e, -E2BIG, "the command line is longer than %u bytes",
+			return err_set(e, -E2BIG, "the command line and the words that announce "
+				"%u devices on it are longer than %u bytes", count,
 				CMDLINE_MAX - 1);
 	}
 	snprintf(spec->cmdline + n, sizeof(spec->cmdline) - n, "%s", tail);

@@ -26,6 +26,7 @@
 #include <zstd.h>
 
 #include "monitor/base/arith.h"
+#include "monitor/magic.h"
 
 #define FIRST_STEP   (64u << 10)  /* output before the first look at it */
 #define XZ_MEMORY    (192ull << 20)
@@ -93,11 +94,17 @@ static u64 out_room(const struct output *o)
 static int out_wrote(struct output *o, u64 n, struct err *e)
 {
 	bool looked = o->len >= SELFMAG;
+	const char *what;
 
 	o->len += n;
-	if (!looked && o->len >= SELFMAG && memcmp(o->dst, ELFMAG, SELFMAG))
+	if (!looked && o->len >= SELFMAG && memcmp(o->dst, ELFMAG, SELFMAG)) {
+		what = magic_what(o->dst, o->len < MAGIC_HEAD_LEN ? o->len : MAGIC_HEAD_LEN);
+		if (what)
+			return err_set(e, -ENOEXEC, "what it unpacks to is not an ELF file but %s",
+				what);
 		return err_set(e, -ENOEXEC, "what it unpacks to is not an ELF file: it begins with "
 			"bytes %02x %02x %02x %02x", o->dst[0], o->dst[1], o->dst[2], o->dst[3]);
+	}
 	if (o->len > o->cap)
 		return err_set(e, -EFBIG, "it unpacks to more than the %" PRIu64 " bytes it may",
 			o->cap);

@@ -90,6 +90,42 @@ def test_default_command_lines():
     assert facts['cmdline'] == ''
 
 
+def test_l01_other_architectures():
+    """Each is told what it is, packed or not."""
+    def elf(machine, bits=2, order=1):
+        head = b'\x7fELF' + bytes([bits, order, 1]) + bytes(9)
+        return head + struct.pack('<HHI' if order == 1 else '>HHI', 2, machine, 1) + bytes(1000)
+
+    arm64 = b'MZ' + bytes(0x36) + b'ARM\x64' + bytes(1000)
+    for name, kernel, says in (('arm64', elf(183), 'for aarch64'), ('i386', elf(3, 1), 'for i386'),
+                               ('s390', elf(22, 2, 2), 'for s390'), ('x32', elf(62, 1), '64-bit'),
+                               ('Image', arm64, 'a kernel image for aarch64')):
+        says = [name] + [says] + (['this machine is x86-64'] if name != 'x32' else [])
+        refused('run', write(name, kernel), says=says)
+        refused('run', write(name + '.gz', gzip.compress(kernel)), says=says)
+
+
+def test_l01_initrd_and_command_line():
+    """What does not fit is measured."""
+    path = bzimage('bz', guest('hello'))
+    initrd = write('initrd', b'')
+    os.truncate(initrd, 200 << 20)
+    refused('run', '--memory', '64M', '--initrd', initrd, path, says=[
+        initrd, 'the initrd of 200 MiB does not fit in 64 MiB of RAM', 'at least 20'])
+    os.truncate(initrd, 4 << 30)
+    refused('run', '--initrd', initrd, path, says=[initrd, 'does not fit below 3 GiB'])
+    os.truncate(initrd, 0)
+    refused('run', '--initrd', initrd, path, says=[initrd, 'is empty'])
+    refused('run', '--initrd', TMP, path, says=[TMP, 'not a regular file'])
+    refused('run', '--initrd', TMP + '/none', path, says=['the initrd', 'No such file'])
+    refused('run', guest('hello'), '--', 'x' * 4096, code=2, says='longer than 4095')
+    refused('run', guest('hello'), '--', 'x' * 4090, says=['words that announce', '4095'])
+    data = bytearray(open(path, 'rb').read())
+    struct.pack_into('<I', data, 0x238, 100)
+    refused('run', write('short', bytes(data)), '--', 'x' * 101, says=[
+        'characters, with the words for devices', 'at most 100 fit in this kernel'])
+
+
 def test_l01_kernels_that_are_none():
     good = bzimage('bz', guest('hello'))
     data = open(good, 'rb').read()
@@ -103,4 +139,8 @@ def test_l01_kernels_that_are_none():
     refused('run', write('zeros.gz', gzip.compress(bytes(1 << 24))), says='not an ELF file')
     refused('run', write('text', b'hello\n'), says='not an ELF file')
     refused('inspect', write('text', b'hello\n'), says='not an ELF file')
+    cut = write('third', data[:len(data) // 3])
+    refused('run', cut, says=[cut, 'cut short: the kernel inside needs', 'the file has'])
+    refused('run', TMP + '/none', says=['cannot open the kernel', 'none', 'No such file'])
+    refused('run', TMP, says=[TMP, 'a directory, not a kernel'])
     refused('run', '--kernel-cache', '', good, code=2, says='--kernel-cache')

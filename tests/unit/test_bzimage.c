@@ -127,6 +127,43 @@ static void test_old_protocols(void **state)
 	free(f.bytes);
 }
 
+/* Linux cuts off what it has no room for. */
+static void test_l01_cmdline_of_a_bzimage(void **state)
+{
+	static const struct {
+		u32 says, has;
+		const char *refusal;
+	} cases[] = {
+		{16, 16, NULL},
+		{16, 17, "has 17 characters, with the words for devices; at most 16 fit in this"},
+		{0, 4095, NULL}, /* older than 2.06 */
+		{UINT32_MAX, 4095, NULL},
+		{UINT32_MAX, 4096, "at most 4095 fit"},
+	};
+	char line[CMDLINE_MAX + 1];
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct bz_file f = bz_default(PACK_GZIP);
+		_cleanup_fd_ int fd = -1;
+		struct load_case c;
+		struct result r;
+
+		bz_put(&f, 0x238, cases[i].says, 4);
+		fd = bytes_memfd(f.bytes, f.len);
+		c = request(fd);
+		memset(line, 'x', sizeof(line));
+		line[cases[i].has] = 0;
+		c.cmdline = line;
+		new_ram(RAM);
+		r = load(&c);
+		if (cases[i].refusal)
+			assert_refused(&r, cases[i].refusal);
+		else
+			assert_int_equal(r.code, 0);
+		free(f.bytes);
+	}
+}
+
 static void test_default_command_lines(void **state)
 {
 	struct kernel_info linux_info = {.is_bzimage = true}, kit = {.has_kelvin = true};
@@ -402,6 +439,7 @@ int main(void)
 		T(test_bare_elf_of_every_packing),
 		T(test_a_larger_kernel),
 		T(test_linux64_entry_of_a_bzimage),
+		T(test_l01_cmdline_of_a_bzimage),
 		T(test_old_protocols),
 		T(test_default_command_lines),
 		T(test_l01_setup_header),

@@ -301,6 +301,11 @@ static void test_l01_other_files(void **state)
 	memcpy(arm + 0x38, "ARM\x64", 4);
 	refuse_bytes(efi, sizeof(efi), "not an ELF file but a Windows or EFI program");
 	refuse_bytes(arm, sizeof(arm), "kernel image for aarch64");
+	memcpy(arm + 0x38, "RSC\x05", 4);
+	refuse_bytes(arm, sizeof(arm), "kernel image for riscv; this machine is x86-64");
+	memcpy(efi + 4, "zimg", 4);
+	refuse_bytes(efi, sizeof(efi), "not an ELF file but a packed EFI kernel");
+	refuse_bytes("!<arch>\ndebian", 14, "a package or library");
 	refuse_bytes("BZh91AY", 7, "bzip2 data");
 	refuse_bytes("\x5d\0\0\x80\0", 5, "lzma data");
 	refuse_bytes("\x89LZO\0\r\n\x1a\n", 9, "lzo data");

@@ -283,7 +283,7 @@ static void test_l01_initrd_too_large(void **state)
 	struct result r = load_initrd(&f, most + 1);
 
 	assert_refused(&r, "guests/initrd: the initrd of 1 MiB does not fit in 2 MiB of RAM "
-		"beside the kernel; 3 MiB would do");
+		"beside the kernel; at least 3 MiB are needed");
 	r = load_initrd(&f, RAM);
 	assert_refused(&r, "guests/initrd: the initrd of 2 MiB does not fit");
 	r = load_initrd(&f, most);
@@ -330,7 +330,7 @@ static void test_l01_cmdline(void **state)
 	line[CMDLINE_MAX] = 0;
 	req.cmdline = line;
 	r = load(&req);
-	assert_refused(&r, "has 4096 characters; at most 4095 fit");
+	assert_refused(&r, "has 4096 characters, with the words for devices; at most 4095 fit");
 	req.cmdline = "quiet na\xc3\xafve";
 	r = load(&req);
 	assert_refused(&r, "holds byte 0xc3 at position 9");
@@ -347,6 +347,28 @@ static void test_l01_cmdline(void **state)
 	assert_int_equal(r.code, 0);
 	assert_string_equal((char *)mem_at(ram, GPA_CMDLINE, CMDLINE_MAX), line);
 	assert_true(zero_at(GPA_CMDLINE + CMDLINE_MAX, MEM_PAGE));
+}
+
+/* A vmlinux: what Linux would cut off is refused. */
+static void test_l01_cmdline_of_linux(void **state)
+{
+	struct elf_file f = elf_default();
+	_cleanup_fd_ int fd = -1;
+	char line[2048 + 1];
+	struct load_case req;
+	struct result r;
+
+	elf_add_note(&f, "Linux", 0x101, "", 0);
+	fd = elf_memfd(&f);
+	req = request(fd);
+	memset(line, 'x', sizeof(line));
+	line[2048] = 0;
+	req.cmdline = line;
+	r = load(&req);
+	assert_refused(&r, "has 2048 characters, with the words for devices; at most 2047 fit in");
+	line[2047] = 0;
+	r = load(&req);
+	assert_int_equal(r.code, 0);
 }
 
 /* What follows a NUL is not part of the line and never reaches the guest. */
@@ -380,6 +402,7 @@ int main(void)
 		T(test_l01_initrd_of_absurd_size),
 		T(test_l01_initrd_not_a_file),
 		T(test_l01_cmdline),
+		T(test_l01_cmdline_of_linux),
 		T(test_l01_cmdline_nul),
 	};
 
