@@ -445,6 +445,12 @@ def test_images_usage():
     assert facts['command'][0] == 'kelvin' and facts['root'] == out + '/root.ext4', facts
     r = build('--out', out, '--kernel', 'none', '--ext4', '--from-tar', path)
     assert 'kelvin.root=/dev/vda' in r.out.splitlines()[-1], r
+    refuses('--from-tar', path, '--run', 'app x', says='no program "app"')
+    refuses('--from-tar', path, '--run', '/a \'"\'', says='cannot be said')
+    run = tar_bytes(link('bin', 'usr/bin'), member('usr/bin/app', b'', mode=0o755))
+    command = json.loads(build('--out', out, '--kernel', 'none', '--json', '--from-tar', put_file(
+        'app.tar', run), '--run', "app 'two words' ''").out)['command']
+    assert command[-4:] == ['--', '/usr/bin/app', '"two words"', '""'], command
 
 
 def test_images_missing_tools():
@@ -467,8 +473,10 @@ def debian():
     from rootfs import Unavailable, debian as module
     try:
         cache = os.path.join(BUILD, 'lab')
-        module.package(cache, module.kernel_package())
-        module.package(cache, 'busybox-static')
+        archive = module.Archive(cache)
+        archive.package(archive.kernel_package())
+        for name, version in archive.closure(['busybox-static', 'hostname']).items():
+            archive.deb(name, version)
     except Unavailable as e:
         raise Skip(str(e)) from None
     return cache

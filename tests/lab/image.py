@@ -5,10 +5,15 @@ Nothing is installed: packages are downloaded and unpacked into a cache director
 version. Raises Unavailable, with a reason, where that cannot be done.
 """
 import glob
+import gzip
+import io
+import json
 import lzma
 import os
 import stat
+import subprocess
 import sys
+import tarfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -53,6 +58,54 @@ def ramdisk(busybox, init, kernel_modules):
     return c
 
 
+def container_tar(dest, busybox):
+    """What docker export might give: a small root, with owners and devices."""
+    with tarfile.open(dest, 'w') as tar:
+        def add(name, kind=tarfile.REGTYPE, data=b'', **fields):
+            m = tarfile.TarInfo(name)
+            m.type, m.size, m.mode = kind, len(data), 0o755
+            for key, value in fields.items():
+                setattr(m, key, value)
+            tar.addfile(m, io.BytesIO(data))
+
+        with open(busybox, 'rb') as f:
+            add('usr/bin/busybox', data=f.read())
+        add('bin', tarfile.SYMTYPE, linkname='usr/bin')
+        for applet in ('sh', 'stat', 'cat', 'id', 'df', 'mount', 'uname'):
+            add('usr/bin/' + applet, tarfile.LNKTYPE, linkname='usr/bin/busybox')
+        add('etc/secret', data=b'seen by 1234 only\n', uid=1234, gid=99, mode=0o640)
+        add('usr/bin/up', data=b'', mode=0o4755)
+        add('srv/zero', tarfile.CHRTYPE, devmajor=1, devminor=5, mode=0o666)
+        add('tmp', tarfile.DIRTYPE, mode=0o1777)
+
+
+def guest_images(cache, build_dir, busybox, c):
+    """Puts what guests/linux/build makes into the lab: one directory for each check image-*."""
+    tar = os.path.join(cache, 'container.tar')
+    container_tar(tar, busybox)
+    for name, words in (('initramfs', ['--from-packages']),
+                        ('ext4', ['--ext4', '--size', '32M', '--from-packages', 'hostname',
+                                  '--hostname', 'box']),
+                        ('tar', ['--ext4', '--size', '16M', '--from-tar', tar])):
+        out = os.path.join(cache, 'image-' + name)
+        done = subprocess.run([sys.executable, os.path.join(ROOT, 'guests/linux/build'), '--json',
+                               '--out', out, '--cache', cache, *words], check=False,
+                              env=dict(os.environ, KELVIN_BUILD=build_dir),
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise Unavailable(f'guests/linux/build, for image-{name}: {done.stderr.strip()}')
+        made = json.loads(done.stdout)
+        c.copy(f'lab/image/{name}/initramfs.cpio', made['initramfs'])
+        if 'root' in made:
+            with open(made['root'], 'rb') as f:
+                c.add(f'lab/image/{name}/root.ext4.gz', gzip.compress(f.read(), 1))
+        # The words after the kernel, with what the lab's QEMU needs; a check adds to them.
+        words = made['command']
+        words = words[words.index('--') + 1:] if '--' in words else []
+        c.add(f'lab/image/{name}/words', ' '.join(words).encode())
+    c.copy('lab/vmlinuz', made['kernel'])
+
+
 def with_vmlinux(root):
     """An unpacked kernel package, with its ELF as vmlinux in there."""
     elf = os.path.join(root, 'vmlinux')
@@ -65,8 +118,9 @@ def build(build_dir, checks):
     """Makes what these checks need under build_dir/lab. Returns (kernel, initrd) for QEMU."""
     cache = os.path.join(build_dir, 'lab')
     os.makedirs(cache, exist_ok=True)
-    root = with_vmlinux(debian.package(cache, debian.kernel_package()))
-    busybox = os.path.join(debian.package(cache, 'busybox-static'), 'bin/busybox')
+    archive = debian.Archive(cache)
+    root = with_vmlinux(archive.package(archive.kernel_package()))
+    busybox = os.path.join(archive.package('busybox-static'), 'bin/busybox')
     bzimage = debian.kernel_image(root)
     inner = os.path.join(cache, 'guest.cpio')
     ramdisk(busybox, os.path.join(HERE, 'guest-init'),
@@ -78,10 +132,11 @@ def build(build_dir, checks):
         c.copy('lab/' + os.path.basename(path), path)
     c.copy('lab/vmlinux', os.path.join(root, 'vmlinux'))
     if 'vmgenid' in checks:
-        other = with_vmlinux(debian.package(cache, debian.kernel_package(KERNEL_GENID)))
+        other = with_vmlinux(archive.package(archive.kernel_package(KERNEL_GENID)))
         c.copy('lab/vmlinux-genid', os.path.join(other, 'vmlinux'))
     c.copy('lab/guest.cpio', inner)
     c.copy('lab/talk', os.path.join(HERE, 'talk'))
+    guest_images(cache, build_dir, busybox, c)
     for path in sorted(glob.glob(os.path.join(HERE, 'checks/*'))):
         c.copy('lab/checks/' + os.path.basename(path), path)
     initrd = os.path.join(cache, 'lab.cpio')

@@ -14,6 +14,7 @@ from .tree import CHAR, DIR, FILE, LINK, Node, Tree, directory, show, text
 MODULES = ['virtio_mmio', 'virtio_blk', 'virtio_net', 'vmw_vsock_virtio_transport']
 OPTIONAL = ['ext4', 'vmgenid', 'virtio_rng']  # modules of some kernels
 PACKERS = ('none', 'gzip', 'zstd')
+SEARCHED = ('usr/local/sbin', 'usr/local/bin', 'usr/sbin', 'usr/bin', 'sbin', 'bin')
 MIB = 1 << 20
 KERNEL_MIB = 128  # RAM of a Debian kernel with little to do
 # What kelvin gives Linux by itself, where there are no words.
@@ -103,9 +104,18 @@ def _word(word):
     return f'"{word}"' if ' ' in word or not word else word
 
 
+def program(tree, name):
+    """Where in the root the guest finds a program."""
+    places = [''] if '/' in name else [d + '/' for d in SEARCHED]
+    for place in places:
+        if tree.has((place + name).lstrip('/')):
+            return '/' + (place + name).lstrip('/')
+    raise Failure(f'the root has no program "{show(name)}"')
+
+
 def command(made, args):
     """The words of the command that boots it."""
-    words = ['kelvin.root=/dev/vda'] if 'root' in made else []
+    words = ['kelvin.root=/dev/vda', 'kelvin.rootfstype=ext4'] if 'root' in made else []
     if args.hostname:
         words.append('hostname=' + args.hostname)  # since Linux 6.0
     if args.init:

@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 import zlib
 
-from . import Failure, debian
+from . import Failure
 from .tools import find, output
 from .tree import (BLOCK, CHAR, DIR, FIFO, FILE, LINK, Node, clean, directory, show, symlink, text)
 
@@ -252,7 +252,7 @@ def _busybox(tree, path):
             tree.add(where, symlink('/bin/busybox'))
 
 
-def add_packages(tree, names, cache, work):
+def add_packages(tree, names, archive, work):
     """These, all they need, and busybox. Returns name -> version. No script of theirs runs."""
     for name in MERGED:
         tree.add('usr/' + name, directory())
@@ -261,9 +261,9 @@ def add_packages(tree, names, cache, work):
                        ('proc', 0o555), ('root', 0o700), ('run', 0o755), ('sys', 0o555),
                        ('tmp', 0o1777), ('var/tmp', 0o1777)):
         tree.add(name, directory(mode))
-    chosen = debian.closure(list(dict.fromkeys([*names, 'busybox-static'])))
+    chosen = archive.closure(list(dict.fromkeys([*names, 'busybox-static'])))
     for name, version in chosen.items():
-        path = debian.deb(cache, name, version)
+        path = archive.deb(name, version)
         with tempfile.NamedTemporaryFile(dir=work) as data:
             output(['dpkg-deb', '--fsys-tarfile', path], stdout=data)
             tar, members = open_tar(data.name, name, work)
