@@ -89,7 +89,7 @@ def guest_images(cache, build_dir, busybox, c):
                         ('tar', ['--ext4', '--size', '16M', '--from-tar', tar])):
         out = os.path.join(cache, 'image-' + name)
         done = subprocess.run([sys.executable, os.path.join(ROOT, 'guests/linux/build'), '--json',
-                               '--out', out, '--cache', cache, *words], check=False,
+                               '--console', '--out', out, '--cache', cache, *words], check=False,
                               env=dict(os.environ, KELVIN_BUILD=build_dir),
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         if done.returncode:

@@ -17,8 +17,9 @@ PACKERS = ('none', 'gzip', 'zstd')
 SEARCHED = ('usr/local/sbin', 'usr/local/bin', 'usr/sbin', 'usr/bin', 'sbin', 'bin')
 MIB = 1 << 20
 KERNEL_MIB = 128  # RAM of a Debian kernel with little to do
-# What kelvin gives Linux by itself, where there are no words.
-WORDS = ['panic=-1', 'reboot=t', 'cryptomgr.notests', '8250.nr_uarts=0']
+# What kelvin gives Linux by itself, where there are no words; then without and with a console.
+WORDS = ['panic=-1', 'reboot=t', 'cryptomgr.notests']
+QUIET, LOUD = ['8250.nr_uarts=0'], ['8250.nr_uarts=1', 'console=ttyS0']
 
 
 def _text_of(path):
@@ -123,8 +124,8 @@ def command(made, args):
     if args.run:
         words += ['--', *map(_word, args.run)]
     out = ['kelvin', 'run', *([] if args.run else ['--detach', '--wait-ready']),
-           '--memory', f'{memory(made)}M', '--initrd', made['initramfs']]
+           *(['--console'] if args.console else []), '--memory', f'{memory(made)}M', '--initrd', made['initramfs']]
     if 'root' in made:
         out += ['--disk', 'path=' + made['root']]
     out.append(made.get('kernel', 'KERNEL'))
-    return out + (['--', *WORDS, *words] if words else [])
+    return out + (['--', *WORDS, *(LOUD if args.console else QUIET), *words] if words else [])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Debian's packages, downloaded by apt and unpacked. Nothing is installed, no script of theirs runs.
+"""Debian's packages, downloaded by apt and unpacked. Nothing is installed, no script of them runs.
 
 A cache directory keeps each package, by name and version; two processes may share it.
 """
