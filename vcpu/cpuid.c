@@ -5,7 +5,8 @@
  * Policy at boot: take what KVM supports on this host, then
  *  - drop the leaves in `dropped` and clear the bits in `hidden`: what a machine with three
  *    devices does not have, what a snapshot could not carry, and what needs help from user space;
- *  - describe one package with a core for each vCPU, APIC id = index;
+ *  - take out what has lost what it stands on (cpuid_deps.c);
+ *  - describe one package with a core for each vCPU, APIC id = index (topology.c);
  *  - say the TSC frequency where KVM knows it, and that there is a TSC deadline timer;
  *  - leave out entries that are all zero: KVM answers zero for what is absent, and each entry
  *    given to KVM costs time.
@@ -47,7 +48,7 @@ static const struct {
 	{0xf, 0x10},              /* resource monitoring and allocation */
 	{0x12, 0x12},             /* SGX */
 	{0x14, 0x14},             /* processor trace */
-	{0x17, 0x1f},             /* SoC, TLB, key locker, LBR, AMX, other topology leaf */
+	{0x17, 0x1e},             /* SoC, TLB, key locker, LBR, AMX */
 	{0x23, 0x23},             /* performance counters, extended */
 	{0x80000007, 0x80000007}, /* invariant TSC: on the next host it may not be; kvm-clock is */
 	{0x8000000a, 0x8000000a}, /* SVM */
@@ -189,7 +190,7 @@ struct kvm_cpuid_entry2 *cpuid_find(struct cpuid_table *t, u32 leaf, u32 sub)
 	return NULL;
 }
 
-static u32 *reg_of(struct kvm_cpuid_entry2 *c, enum cpuid_reg reg)
+u32 *cpuid_reg_of(struct kvm_cpuid_entry2 *c, enum cpuid_reg reg)
 {
 	switch (reg) {
 	case CPUID_EAX:
@@ -203,17 +204,16 @@ static u32 *reg_of(struct kvm_cpuid_entry2 *c, enum cpuid_reg reg)
 	}
 }
 
-static u32 value_of(struct cpuid_table *t, u32 leaf, u32 sub, enum cpuid_reg reg)
+u32 cpuid_value(struct cpuid_table *t, u32 leaf, u32 sub, enum cpuid_reg reg)
 {
 	struct kvm_cpuid_entry2 *c = cpuid_find(t, leaf, sub);
 
-	return c ? *reg_of(c, reg) : 0;
+	return c ? *cpuid_reg_of(c, reg) : 0;
 }
 
 /* ---- boot ---- */
 
-/* The entry for @leaf, new and zero if there was none; NULL when the table is full. */
-static struct kvm_cpuid_entry2 *make(struct cpuid_table *t, u32 leaf, u32 sub, u32 flags)
+struct kvm_cpuid_entry2 *cpuid_make(struct cpuid_table *t, u32 leaf, u32 sub, u32 flags)
 {
 	struct kvm_cpuid_entry2 *c = cpuid_find(t, leaf, sub);
 
@@ -231,9 +231,8 @@ static bool is_dropped(const struct kvm_cpuid_entry2 *c)
 	for (unsigned i = 0; i < ARRAY_SIZE(dropped); i++)
 		if (c->function >= dropped[i].first && c->function <= dropped[i].last)
 			return true;
-	/* State components of MPX and AMX, as hidden above. */
-	return c->function == 0xd && (c->index == 3 || c->index == 4 || c->index == 17 ||
-		c->index == 18);
+	/* Levels of topology: of the host, so made anew. */
+	return c->function == 0xb || c->function == 0x1f || c->function == 0x80000026;
 }
 
 /* Keeps what is neither dropped nor all zero. */
@@ -250,74 +249,6 @@ static void compact(struct cpuid_table *t)
 	t->head.nent = kept;
 }
 
-static unsigned ceil_log2(unsigned n)
-{
-	unsigned bits = 0;
-
-	while (1u << bits < n)
-		bits++;
-	return bits;
-}
-
-/* Bits [lo, hi] of @word become @value. */
-static void field(u32 *word, unsigned hi, unsigned lo, u32 value)
-{
-	u32 mask = (u32)((1ull << (hi + 1)) - (1ull << lo));
-
-	*word = (*word & ~mask) | (value << lo & mask);
-}
-
-/* A level 1 or 2 cache is a core's own, a level 3 cache is the package's. */
-static void set_caches(struct cpuid_table *t, unsigned vcpus)
-{
-	for (u32 i = 0; i < t->head.nent; i++) {
-		struct kvm_cpuid_entry2 *c = &t->entry[i];
-		unsigned level = c->eax >> 5 & 7;
-
-		if ((c->function != 0x4 && c->function != 0x8000001d) || !(c->eax & 0x1f))
-			continue;
-		field(&c->eax, 25, 14, level >= 3 ? (1u << ceil_log2(vcpus)) - 1 : 0);
-		if (c->function == 0x4)
-			field(&c->eax, 31, 26, (1u << ceil_log2(vcpus)) - 1);
-	}
-}
-
-static void set_topology(struct cpuid_table *t, unsigned vcpus)
-{
-	unsigned shift = ceil_log2(vcpus);
-	struct kvm_cpuid_entry2 *c;
-
-	c = cpuid_find(t, 0x1, 0);
-	if (c) {
-		field(&c->ebx, 23, 16, vcpus);
-		field(&c->edx, 28, 28, vcpus > 1);
-	}
-	c = cpuid_find(t, 0x80000001, 0);
-	if (c)
-		field(&c->ecx, 1, 1, vcpus > 1);
-	c = cpuid_find(t, 0x80000008, 0);
-	if (c && c->ecx) /* AMD */
-		field(&c->ecx, 15, 0, shift << 12 | (vcpus - 1));
-	c = cpuid_find(t, 0x8000001e, 0);
-	if (c)
-		c->eax = c->ebx = c->ecx = c->edx = 0;
-	set_caches(t, vcpus);
-	if (value_of(t, 0x0, 0, CPUID_EAX) < 0xb)
-		return;
-	c = make(t, 0xb, 0, KVM_CPUID_FLAG_SIGNIFCANT_INDEX); /* threads: one */
-	if (c) {
-		c->eax = 0;
-		c->ebx = 1;
-		c->ecx = 1 << 8;
-	}
-	c = make(t, 0xb, 1, KVM_CPUID_FLAG_SIGNIFCANT_INDEX); /* cores */
-	if (c) {
-		c->eax = shift;
-		c->ebx = vcpus;
-		c->ecx = 2 << 8 | 1;
-	}
-}
-
 static void set_timing(struct cpuid_table *t, u32 tsc_khz)
 {
 	struct kvm_cpuid_entry2 *c = cpuid_find(t, 0x1, 0);
@@ -328,9 +259,9 @@ static void set_timing(struct cpuid_table *t, u32 tsc_khz)
 		c->ecx |= BIT(21) | BIT(24) | BIT(31);
 	if (!tsc_khz)
 		return;
-	if (value_of(t, 0x0, 0, CPUID_EAX) >= 0x15) {
+	if (cpuid_value(t, 0x0, 0, CPUID_EAX) >= 0x15) {
 		/* TSC = crystal * ebx / eax; Linux takes the crystal for the APIC timer's clock. */
-		c = make(t, 0x15, 0, 0);
+		c = cpuid_make(t, 0x15, 0, 0);
 		if (c) {
 			c->eax = APIC_BUS_KHZ;
 			c->ebx = tsc_khz;
@@ -341,28 +272,11 @@ static void set_timing(struct cpuid_table *t, u32 tsc_khz)
 	if (!c)
 		return;
 	c->eax = LEAF_TIMING;
-	c = make(t, LEAF_TIMING, 0, 0);
+	c = cpuid_make(t, LEAF_TIMING, 0, 0);
 	if (c) {
 		c->eax = tsc_khz;
 		c->ebx = APIC_BUS_KHZ;
 	}
-}
-
-/* The size of the largest XSAVE area is told of the components that are left. */
-static void set_xsave_size(struct cpuid_table *t)
-{
-	struct kvm_cpuid_entry2 *c = cpuid_find(t, 0xd, 0);
-	u32 size = XSAVE_MIN;
-
-	if (!c || !c->ecx)
-		return;
-	for (u32 i = 2; i < 32; i++) {
-		u32 len = value_of(t, 0xd, i, CPUID_EAX), at = value_of(t, 0xd, i, CPUID_EBX);
-
-		if (c->eax & BIT(i) && at + len > size)
-			size = at + len;
-	}
-	c->ecx = size;
 }
 
 void cpuid_policy(struct cpuid_table *t, unsigned vcpus, u32 tsc_khz)
@@ -371,33 +285,12 @@ void cpuid_policy(struct cpuid_table *t, unsigned vcpus, u32 tsc_khz)
 		struct kvm_cpuid_entry2 *c = cpuid_find(t, hidden[i].leaf, hidden[i].sub);
 
 		if (c)
-			*reg_of(c, hidden[i].reg) &= ~hidden[i].mask;
+			*cpuid_reg_of(c, hidden[i].reg) &= ~hidden[i].mask;
 	}
+	cpuid_settle(t);
 	compact(t);
-	set_topology(t, vcpus);
+	cpuid_set_topology(t, vcpus);
 	set_timing(t, tsc_khz);
-	set_xsave_size(t);
-}
-
-void cpuid_set_id(struct cpuid_table *t, unsigned idx)
-{
-	struct kvm_cpuid_entry2 *c = cpuid_find(t, 0x1, 0);
-
-	if (c)
-		field(&c->ebx, 31, 24, idx);
-	for (u32 sub = 0; sub < 2; sub++) {
-		c = cpuid_find(t, 0xb, sub);
-		if (c)
-			c->edx = idx;
-	}
-	/* AMD: APIC id; core id, one thread a core. All zero, and left out, on other CPUs. */
-	if (value_of(t, 0x80000001, 0, CPUID_ECX) & BIT(22)) {
-		c = make(t, 0x8000001e, 0, 0);
-		if (c) {
-			c->eax = idx;
-			c->ebx = idx;
-		}
-	}
 }
 
 /* ---- load ---- */
@@ -442,6 +335,35 @@ static void add_bits(struct names *n, const struct word *w, u32 bits)
 	}
 }
 
+static const struct word *find_word(u32 leaf, u32 sub, enum cpuid_reg reg)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
+		if (words[i].leaf == leaf && words[i].sub == sub && words[i].reg == reg)
+			return &words[i];
+	return NULL;
+}
+
+bool cpuid_is_feature_word(u32 leaf, u32 sub, enum cpuid_reg reg)
+{
+	return find_word(leaf, sub, reg);
+}
+
+u32 cpuid_always(u32 leaf, u32 sub, enum cpuid_reg reg)
+{
+	const struct word *w = find_word(leaf, sub, reg);
+
+	return w ? w->always : 0;
+}
+
+void cpuid_add_names(char *list, size_t cap, u32 leaf, u32 sub, enum cpuid_reg reg, u32 bits)
+{
+	const struct word none = {.leaf = leaf, .sub = sub, .reg = reg};
+	const struct word *w = find_word(leaf, sub, reg);
+	struct names n = {.buf = list, .cap = cap, .len = strlen(list)};
+
+	add_bits(&n, w ? w : &none, bits);
+}
+
 static void vendor_of(u32 ebx, u32 ecx, u32 edx, char out[13])
 {
 	const u32 words_in_order[3] = {ebx, edx, ecx};
@@ -469,7 +391,7 @@ static int check_model(struct cpuid_table *saved, cpuid_fn host, u32 *ret_max, s
 	if (id->ebx != r[CPUID_EBX] || id->ecx != r[CPUID_ECX] || id->edx != r[CPUID_EDX])
 		return err_set(e, -ENOTSUP, "the state was saved on a CPU by %s, this host's is by "
 			"%s", there, here);
-	bits = value_of(saved, 0x80000008, 0, CPUID_EAX) & 0xff;
+	bits = cpuid_value(saved, 0x80000008, 0, CPUID_EAX) & 0xff;
 	if (!bits)
 		return 0;
 	host(0x80000008, 0, r);
@@ -497,7 +419,7 @@ static __attribute__((noinline)) int check_supported(u32 *missing, cpuid_ask ask
 	for (unsigned i = 0; i < ARRAY_SIZE(words); i++) {
 		const struct word *w = &words[i];
 
-		missing[i] &= ~value_of(&supported, w->leaf, w->sub, w->reg);
+		missing[i] &= ~cpuid_value(&supported, w->leaf, w->sub, w->reg);
 		any |= missing[i];
 		add_bits(&n, w, missing[i]);
 	}
@@ -516,7 +438,7 @@ int cpuid_check(struct cpuid_table *saved, cpuid_fn host, cpuid_ask ask, void *c
 		return err;
 	for (unsigned i = 0; i < ARRAY_SIZE(words); i++) {
 		const struct word *w = &words[i];
-		u32 need = value_of(saved, w->leaf, w->sub, w->reg) & ~w->always;
+		u32 need = cpuid_value(saved, w->leaf, w->sub, w->reg) & ~w->always;
 
 		missing[i] = 0;
 		if (!need)
@@ -539,7 +461,7 @@ void cpuid_describe(struct cpuid_table *t, char *out, size_t cap)
 {
 	static const char cut[] = " ...";
 	struct names n = {.buf = out, .cap = cap > sizeof(cut) ? cap - sizeof(cut) + 1 : 0};
-	u32 sig = value_of(t, 0x1, 0, CPUID_EAX), family = sig >> 8 & 15, model = sig >> 4 & 15;
+	u32 sig = cpuid_value(t, 0x1, 0, CPUID_EAX), family = sig >> 8 & 15, model = sig >> 4 & 15;
 	char vendor[13];
 	size_t head;
 
@@ -547,8 +469,8 @@ void cpuid_describe(struct cpuid_table *t, char *out, size_t cap)
 		out[0] = 0;
 	if (!n.cap)
 		return;
-	vendor_of(value_of(t, 0, 0, CPUID_EBX), value_of(t, 0, 0, CPUID_ECX),
-		value_of(t, 0, 0, CPUID_EDX), vendor);
+	vendor_of(cpuid_value(t, 0, 0, CPUID_EBX), cpuid_value(t, 0, 0, CPUID_ECX),
+		cpuid_value(t, 0, 0, CPUID_EDX), vendor);
 	if (family == 6 || family == 15)
 		model |= sig >> 12 & 0xf0;
 	if (family == 15)
@@ -556,8 +478,8 @@ void cpuid_describe(struct cpuid_table *t, char *out, size_t cap)
 	add(&n, "%s family %u model %u stepping %u", vendor, family, model, sig & 15);
 	head = n.len;
 	for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
-		add_bits(&n, &words[i],
-			value_of(t, words[i].leaf, words[i].sub, words[i].reg) & ~words[i].always);
+		add_bits(&n, &words[i], ~words[i].always &
+			cpuid_value(t, words[i].leaf, words[i].sub, words[i].reg));
 	if (n.len > head)
 		out[head] = ':'; /* the first separator was a comma */
 	if (n.full)

@@ -5,7 +5,8 @@
  *
  * vm.c builds, boots and takes apart; run.c is the vCPU thread; park.c starts, pauses, stops and
  * probes the threads; state.c saves and loads through KVM what codec.c encodes and checks; cpuid.c
- * and msr.c hold the policy; ioapic.c and regs.c are plain data handling.
+ * and msr.c hold the policy, with cpu_template.c, cpuid_deps.c and topology.c; ioapic.c and regs.c
+ * are plain data handling.
  */
 #ifndef KELVIN_VCPU_INT_H
 #define KELVIN_VCPU_INT_H
@@ -33,8 +34,31 @@ typedef void (*cpuid_fn)(u32 leaf, u32 sub, u32 out[4]);
 void cpuid_native(u32 leaf, u32 sub, u32 out[4]);
 
 struct kvm_cpuid_entry2 *cpuid_find(struct cpuid_table *t, u32 leaf, u32 sub);
+/* The entry for @leaf, new and zero if there was none; NULL when the table is full. */
+struct kvm_cpuid_entry2 *cpuid_make(struct cpuid_table *t, u32 leaf, u32 sub, u32 flags);
+u32 *cpuid_reg_of(struct kvm_cpuid_entry2 *c, enum cpuid_reg reg);
+/* 0 where there is no such leaf. */
+u32 cpuid_value(struct cpuid_table *t, u32 leaf, u32 sub, enum cpuid_reg reg);
 /* Filters what KVM supports into what our guests see; the same for every vCPU. */
 void cpuid_policy(struct cpuid_table *t, unsigned vcpus, u32 tsc_khz);
+
+/* Whether the bits of this register are features that a restore compares. */
+bool cpuid_is_feature_word(u32 leaf, u32 sub, enum cpuid_reg reg);
+/* Those of them that are no matter of the host. */
+u32 cpuid_always(u32 leaf, u32 sub, enum cpuid_reg reg);
+/* Adds the names of @bits to @list, after a comma if it is not empty; what does not fit is left
+ * out. A bit without a name is told by its place. */
+void cpuid_add_names(char *list, size_t cap, u32 leaf, u32 sub, enum cpuid_reg reg, u32 bits);
+
+/* ---- consistency (cpuid_deps.c) ---- */
+
+/* Takes out what stands on features that are not there; sizes of leaf 0xd follow. */
+void cpuid_settle(struct cpuid_table *t);
+
+/* ---- topology (topology.c) ---- */
+
+/* One package of @vcpus cores, wherever CPUID tells of such things. */
+void cpuid_set_topology(struct cpuid_table *t, unsigned vcpus);
 /* Writes the APIC id of vCPU @idx wherever CPUID tells it. */
 void cpuid_set_id(struct cpuid_table *t, unsigned idx);
 
