@@ -51,6 +51,14 @@ struct kvm_msr_entry *msr_find(struct msr_table *t, u32 index)
 	return NULL;
 }
 
+void msr_forget(struct msr_table *t, u32 index)
+{
+	struct kvm_msr_entry *m = msr_find(t, index);
+
+	if (m)
+		memmove(m, m + 1, (size_t)(&t->entry[t->head.nmsrs--] - (m + 1)) * sizeof(*m));
+}
+
 /* The TSC deadline is in guest TSC units, so it must be set after the TSC. */
 static void deadline_last(struct msr_table *t)
 {

@@ -38,6 +38,7 @@
 #define DR6_RESET        0xffff0ff0ull
 #define DR7_RESET        0x400ull
 #define TSC_TOLERANCE_PPM 250u
+#define CPUID_7_EDX_ARCH_CAPS (1u << 29)
 
 /* ---- save ---- */
 
@@ -148,6 +149,9 @@ int vcpu_save(struct vm *vm, unsigned idx, struct enc *out, struct err *e)
 		return r;
 	}
 	keep_due_timer(s);
+	/* KVM reads out what its host offers, also for a guest that was not told of it. */
+	if (!(cpuid_value(&s->cpuid, 0x7, 0, CPUID_EDX) & CPUID_7_EDX_ARCH_CAPS))
+		msr_forget(&s->msrs, MSR_ARCH_CAPS);
 	cpu_state_encode(s, out);
 	return out->oom ? err_sys(e, ENOMEM, "saving vCPU %u", idx) : 0;
 }

@@ -79,6 +79,7 @@ void cpuid_describe(struct cpuid_table *t, char *out, size_t cap);
 
 #define MSR_MAX          512u
 #define MSR_TSC          0x10u
+#define MSR_ARCH_CAPS    0x10au
 #define MSR_TSC_DEADLINE 0x6e0u
 #define MSR_MISC_ENABLE  0x1a0u
 #define MSR_MTRR_DEFTYPE 0x2ffu
@@ -113,6 +114,19 @@ int msr_check(struct msr_table *t, const struct msr_list *list, struct err *e);
 /* Sets them in order. Uses @t up. */
 int msr_write_all(int vcpu_fd, struct msr_table *t, struct err *e);
 struct kvm_msr_entry *msr_find(struct msr_table *t, u32 index);
+/* Takes @index out, if it is in. */
+void msr_forget(struct msr_table *t, u32 index);
+
+/* ---- what an operator wants of the processor (cpu_template.c); -ENOTSUP names what is not here */
+
+/* Before cpuid_policy(): @t is what KVM supports. */
+int cpu_template_apply(struct cpuid_table *t, const struct cpu_template *tpl, struct err *e);
+/* After it: whether what was to be set is still there. */
+int cpu_template_check(struct cpuid_table *t, const struct cpu_template *tpl, struct err *e);
+int cpu_template_caps(int kvm_fd, const struct cpu_template *tpl, struct err *e);
+/* Changes the registers of a vCPU that has its CPUID. */
+int cpu_template_msrs(int vcpu_fd, const struct msr_list *list, const struct cpu_template *tpl,
+	struct err *e);
 
 /* ---- IOAPIC (ioapic.c) ---- */
 
@@ -217,6 +231,7 @@ struct vm {
 	const struct vm_ops *ops;
 	void *ctx;
 	unsigned count;
+	const struct cpu_template *cpu; /* for vm_boot(); the caller's, or NULL: all of the host */
 	u32 tsc_khz;
 	bool tsc_scaled; /* tsc_khz is not the host's: vcpu_load() sets it */
 	u64 away_ns;     /* restored: how long ago the save was */

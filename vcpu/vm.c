@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -349,32 +350,75 @@ static void set_boot_msrs(struct vcpu *v)
 	(void)kvm_call(v->fd, KVM_SET_MSRS, &m);
 }
 
+void vm_set_cpu(struct vm *vm, const struct cpu_template *t)
+{
+	vm->cpu = t;
+}
+
+/* What all vCPUs of @vm see, but for their ids. */
+static int make_cpuid(struct vm *vm, struct cpuid_table *t, struct err *e)
+{
+	int r = vm_supported_cpuid(vm, t, e);
+
+	if (!r)
+		r = vm_host_tsc(vm, e);
+	if (!r && vm->cpu)
+		r = cpu_template_caps(vm->kvm_fd, vm->cpu, e);
+	if (!r && vm->cpu)
+		r = cpu_template_apply(t, vm->cpu, e);
+	if (r)
+		return r;
+	cpuid_policy(t, vm->count, vm->tsc_khz);
+	return vm->cpu ? cpu_template_check(t, vm->cpu, e) : 0;
+}
+
+static int set_template_msrs(struct vm *vm, struct err *e)
+{
+	struct msr_list list;
+	int r;
+
+	if (!vm->cpu || !vm->cpu->msr_count)
+		return 0;
+	r = msr_list_get(vm->kvm_fd, &list, e);
+	for (unsigned i = 0; i < vm->count && !r; i++)
+		r = cpu_template_msrs(vm->vcpu[i].fd, &list, vm->cpu, e);
+	return r;
+}
+
 int vm_boot(struct vm *vm, const struct boot_regs *b, struct err *e)
 {
 	struct cpuid_table t;
 	struct kvm_regs regs;
 	struct kvm_sregs sregs;
-	int r = vm_supported_cpuid(vm, &t, e);
+	int r = make_cpuid(vm, &t, e);
 
-	if (!r)
-		r = vm_host_tsc(vm, e);
-	if (r)
-		return r;
-	cpuid_policy(&t, vm->count, vm->tsc_khz);
-	for (unsigned i = 0; i < vm->count; i++) {
+	for (unsigned i = 0; i < vm->count && !r; i++) {
 		struct vcpu *v = &vm->vcpu[i];
 
 		cpuid_set_id(&t, i);
 		r = vcpu_set_cpuid(v, &t, e);
-		if (r)
-			return r;
 		set_boot_msrs(v);
 	}
+	if (!r)
+		r = set_template_msrs(vm, e);
+	if (r)
+		return r;
 	boot_registers(b, &regs, &sregs);
 	if (kvm_call(vm->vcpu[0].fd, KVM_SET_SREGS, &sregs) < 0)
 		return err_sys(e, errno, "KVM_SET_SREGS");
 	vcpu_set_regs(&vm->vcpu[0], &regs);
 	return 0;
+}
+
+void vm_cpu_model(const struct vm *vm, char *out, size_t cap)
+{
+	char text[128] = "";
+	int len;
+
+	if (vm->vcpu[0].cpuid)
+		cpuid_describe(vm->vcpu[0].cpuid, text, sizeof(text));
+	len = (int)strcspn(text, ":");
+	snprintf(out, cap, "%.*s", len, text);
 }
 
 unsigned vcpu_index(const struct vcpu *v)

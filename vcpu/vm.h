@@ -14,6 +14,7 @@
 
 #include "memory/memory.h"
 #include "monitor/base/bytes.h"
+#include "vcpu/cpu_template.h"
 
 #define VCPU_MAX      32u
 #define GSI_COUNT     24u /* pins of our IOAPIC */
@@ -110,7 +111,10 @@ struct boot_regs {
 	u64 gdt_gpa, idt_gpa;
 	u64 cr3_gpa; /* BOOT_LINUX64 only */
 };
-/* CPUID by policy (see cpuid.c), reset MSRs, registers. The tables are in guest RAM already. */
+/* What vm_boot() shows of the processor; @t outlives it. Default: what the host has. */
+void vm_set_cpu(struct vm *vm, const struct cpu_template *t);
+/* CPUID by template and policy (see cpuid.c), reset MSRs, registers. Refuses by name what the
+ * template wants and the host lacks. The tables are in guest RAM already. */
 int vm_boot(struct vm *vm, const struct boot_regs *r, struct err *e);
 
 /* How long vcpu_wait() looks, at most, before it sleeps; 0 (the default): not. Before vm_start() */
@@ -144,6 +148,8 @@ enum vm_probe vm_probe_halt(struct vm *vm);
 
 /* CPU time all vCPU threads used, ns. */
 u64 vm_cpu_time_ns(const struct vm *vm);
+/* "AuthenticAMD family 25 model 1 stepping 1": what the guest sees. Cut to fit @cap. */
+void vm_cpu_model(const struct vm *vm, char *out, size_t cap);
 
 /*
  * State. All vCPUs parked (or never started). vm_save() writes the VM's part (kvm-clock, IOAPIC)
