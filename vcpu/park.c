@@ -22,8 +22,10 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -99,6 +101,18 @@ static u64 cpu_time_ns(const struct vcpu *v)
 	return ns ? ns : __atomic_load_n(&v->cpu_final_ns, __ATOMIC_ACQUIRE);
 }
 
+u64 vcpu_time_ns(const struct vm *vm, unsigned idx)
+{
+	must(idx < vm->count);
+	return cpu_time_ns(&vm->vcpu[idx]);
+}
+
+int vcpu_tid(const struct vm *vm, unsigned idx)
+{
+	must(idx < vm->count);
+	return __atomic_load_n(&vm->vcpu[idx].tid, __ATOMIC_ACQUIRE);
+}
+
 u64 vm_cpu_time_ns(const struct vm *vm)
 {
 	u64 ns = 0;
@@ -130,10 +144,31 @@ static void set_want(struct vm *vm, enum want want)
 		kick(&vm->vcpu[i]);
 }
 
+void vm_set_affinity(struct vm *vm, unsigned idx, const cpu_set_t *cpus)
+{
+	must(idx < vm->count);
+	vm->vcpu[idx].cpus = *cpus;
+	vm->vcpu[idx].has_cpus = true;
+}
+
+static int start_thread(struct vcpu *v)
+{
+	pthread_attr_t attr;
+	int r;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK_LEN);
+	r = v->has_cpus ? pthread_attr_setaffinity_np(&attr, sizeof(v->cpus), &v->cpus) : 0;
+	if (!r)
+		r = pthread_create(&v->thread, &attr, vcpu_thread, v);
+	v->started = !r;
+	pthread_attr_destroy(&attr);
+	return r;
+}
+
 int vm_start(struct vm *vm, struct err *e)
 {
 	sigset_t all, before;
-	pthread_attr_t attr;
 	int r = kick_install(e);
 
 	if (r)
@@ -142,13 +177,8 @@ int vm_start(struct vm *vm, struct err *e)
 	sigfillset(&all);
 	sigdelset(&all, SIGBUS); /* a memory file cut short under us; whoever looks is told */
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, STACK_LEN);
-	for (unsigned i = 0; i < vm->count && !r; i++) {
-		r = pthread_create(&vm->vcpu[i].thread, &attr, vcpu_thread, &vm->vcpu[i]);
-		vm->vcpu[i].started = !r;
-	}
-	pthread_attr_destroy(&attr);
+	for (unsigned i = 0; i < vm->count && !r; i++)
+		r = start_thread(&vm->vcpu[i]);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return r ? err_sys(e, r, "starting a vCPU thread") : 0;
 }
@@ -246,10 +276,18 @@ out:
 
 /* ---- the vCPU thread's side ---- */
 
+void vcpu_name(unsigned idx, char out[VCPU_NAME_MAX])
+{
+	snprintf(out, VCPU_NAME_MAX, "kelvin-vcpu%u", idx);
+}
+
 void vcpu_hello(struct vcpu *v)
 {
 	struct vm *vm = v->vm;
+	char name[VCPU_NAME_MAX];
 
+	vcpu_name(v->idx, name);
+	prctl(PR_SET_NAME, name);
 	pthread_mutex_lock(&vm->lock);
 	pthread_getcpuclockid(pthread_self(), &v->cpu_clock);
 	__atomic_store_n(&v->tid, gettid(), __ATOMIC_RELEASE);

@@ -205,6 +205,8 @@ struct vcpu {
 	struct cpuid_table *cpuid; /* what was set; cut to its entries. NULL before boot or load */
 	pthread_t thread;
 	bool started; /* thread is valid and not joined */
+	bool has_cpus; /* it is to run on: */
+	cpu_set_t cpus;
 
 	/* Under vm->lock. */
 	int tid;        /* also read atomically; 0: no thread (yet, or any more) */

@@ -12,6 +12,8 @@
 #ifndef KELVIN_VCPU_VM_H
 #define KELVIN_VCPU_VM_H
 
+#include <sched.h>
+
 #include "memory/memory.h"
 #include "monitor/base/bytes.h"
 #include "vcpu/cpu_template.h"
@@ -119,7 +121,11 @@ int vm_boot(struct vm *vm, const struct boot_regs *r, struct err *e);
 
 /* How long vcpu_wait() looks, at most, before it sleeps; 0 (the default): not. Before vm_start() */
 void vm_set_poll(struct vm *vm, u64 max_ns);
-/* Threads; the vCPUs begin parked. No descriptor may be opened in bulk after this. */
+/* The processors that vCPU @idx may run on; default: those of whoever starts it. Before
+ * vm_start(). */
+void vm_set_affinity(struct vm *vm, unsigned idx, const cpu_set_t *cpus);
+/* Threads, named as vcpu_name() says; the vCPUs begin parked. No descriptor may be opened in bulk
+ * after this. */
 int vm_start(struct vm *vm, struct err *e);
 void vm_resume(struct vm *vm);  /* parked -> running; may come before vm_start() */
 void vm_pause(struct vm *vm);   /* running -> parked; vm_ops.parked says when */
@@ -148,6 +154,11 @@ enum vm_probe vm_probe_halt(struct vm *vm);
 
 /* CPU time all vCPU threads used, ns. */
 u64 vm_cpu_time_ns(const struct vm *vm);
+/* Of one thread: its CPU time in ns, its id (0: none yet, or none any more), its name. */
+u64 vcpu_time_ns(const struct vm *vm, unsigned idx);
+int vcpu_tid(const struct vm *vm, unsigned idx);
+#define VCPU_NAME_MAX 16u /* with the 0 at its end; the kernel's own limit */
+void vcpu_name(unsigned idx, char out[VCPU_NAME_MAX]);
 /* "AuthenticAMD family 25 model 1 stepping 1": what the guest sees. Cut to fit @cap. */
 void vm_cpu_model(const struct vm *vm, char *out, size_t cap);
 
