@@ -5,10 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "monitor/cpu_spec.h"
 #include "monitor/vm_opts.h"
 
 enum { OPT_MEMORY = OPT_OWN, OPT_CPUS, OPT_INITRD, OPT_CONSOLE, OPT_BOOT, OPT_MEMFD,
-	OPT_KERNEL_CACHE };
+	OPT_KERNEL_CACHE, OPT_CPU };
 
 #define DISK_KEYS                                                                                  \
 	"ro, sync=writeback|unsafe|direct, id=ID,\n"                                               \
@@ -25,6 +26,12 @@ enum { OPT_MEMORY = OPT_OWN, OPT_CPUS, OPT_INITRD, OPT_CONSOLE, OPT_BOOT, OPT_ME
 static const struct opt_spec opts[] = {
 	{"memory", "SIZE", "guest RAM (default 128M)", OPT_MEMORY},
 	{"cpus", "N", "vCPUs, 1 to 32 (default 1)", OPT_CPUS},
+	{"cpu", "MODEL",
+		"what the guest sees of the processor: host (the\n"
+		"default), baseline-v2 or baseline-v3 (the levels\n"
+		"of x86-64, the same on every host of a vendor),\n"
+		"or FILE of masks as Firecracker's cpu-config",
+		OPT_CPU},
 	{"initrd", "FILE", "initial RAM disk", OPT_INITRD},
 	{"console", NULL, "a serial console at port 0x3f8 on stdin and stdout", OPT_CONSOLE},
 	{"boot", "auto|pvh|linux64", "protocol (default auto: PVH if the kernel has a note)",
@@ -100,6 +107,14 @@ static int own_opt(const struct opt_parser *p, struct launch *l, int id, const c
 			return usage_error(p, "--cpus: %s", e.msg);
 		l->spec.vcpus = (unsigned)v;
 		return 0;
+	case OPT_CPU:
+		if (cpu_option(&l->spec.cpu_template, arg, &e))
+			return usage_error(p, "--cpu: %s", e.msg);
+		if (l->spec.cpu_template.level != CPU_LEVEL_HOST || strcmp(arg, "host") == 0) {
+			snprintf(l->spec.cpu, sizeof(l->spec.cpu), "%s", arg);
+			return 0;
+		}
+		return copy_path(p, l->spec.cpu, arg, "CPU template");
 	case OPT_INITRD: return copy_path(p, l->spec.initrd, arg, "initrd");
 	case OPT_CONSOLE: l->spec.console = true; return 0;
 	case OPT_MEMFD: l->spec.memfd = true; return 0;
@@ -149,6 +164,7 @@ int cmd_run(int argc, char **argv)
 	l.count = 1;
 	l.spec.memory = 128u << 20;
 	l.spec.vcpus = 1;
+	snprintf(l.spec.cpu, sizeof(l.spec.cpu), "host");
 	l.spec.vsock_cid = 3;
 	l.spec.vsock_wait_ms = 1000;
 	l.spec.poll_ns = POLL_AUTO;
@@ -170,6 +186,11 @@ int cmd_run(int argc, char **argv)
 	r = copy_path(&p, l.spec.kernel, argv[optind], "kernel");
 	if (r)
 		return r;
+	if (l.spec.cpu_template.level != CPU_LEVEL_HOST &&
+	    l.spec.memory > 1ull << (CPU_LEVEL_PHYS_BITS - 1))
+		return usage_error(&p, "--memory: with --cpu %s at most %lluG, for guests see %u "
+			"address bits", l.spec.cpu, (1ull << (CPU_LEVEL_PHYS_BITS - 1)) >> 30,
+			CPU_LEVEL_PHYS_BITS);
 	l.spec.has_cmdline = own < argc;
 	if (own < argc)
 		r = guest_words(&p, &l, argc - own - 1, argv + own + 1);

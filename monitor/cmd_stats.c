@@ -63,6 +63,18 @@ static void print_device(const json_t *d)
 	show_line(id ? id : "?", "%s", line);
 }
 
+static void print_thread(const json_t *t)
+{
+	const json_t *pin = json_object_get(t, "pinned_to");
+	const char *name = json_string_value(json_object_get(t, "name"));
+	char time[32], cpu[24] = "any";
+
+	if (pin)
+		snprintf(cpu, sizeof(cpu), "%" PRIu64, (u64)json_integer_value(pin));
+	show_line(name ? name : "?", "%8" PRIu64 " %12s %10s", number(t, "tid"),
+		show_ns(number(t, "cpu_ms") * 1000000, time, sizeof(time)), cpu);
+}
+
 static void print_ring(const json_t *r)
 {
 	const char *setup = json_string_value(json_object_get(r, "setup"));
@@ -100,13 +112,18 @@ int cmd_stats(int argc, char **argv)
 	if (client_call(argv[optind], "GET", "/kelvin/facts", NULL, ANSWER_MS, &facts, &e))
 		return fail(&e);
 	if (json)
-		return show_json(json_pack("{s:O, s:O, s:O}", "id", json_object_get(facts, "id"),
+		return show_json(json_pack("{s:O, s:O, s:O, s:O}", "id",
+			json_object_get(facts, "id"), "threads", json_object_get(facts, "threads"),
 			"devices", json_object_get(facts, "devices"), "ring",
 			json_object_get(facts, "ring")));
 	show_line("DEVICE", "%-6s %12s %12s %10s %10s %10s", "KIND", "KICKS", "INTERRUPTS",
 		"TO GUEST", "FROM IT", "BAD");
 	json_array_foreach(json_object_get(facts, "devices"), i, d)
 		print_device(d);
+	printf("\n");
+	show_line("THREAD", "%8s %12s %10s", "TID", "TIME", "PROCESSOR");
+	json_array_foreach(json_object_get(facts, "threads"), i, d)
+		print_thread(d);
 	print_ring(json_object_get(facts, "ring"));
 	return show_end();
 }

@@ -144,6 +144,40 @@ static json_t *device_facts(const struct machine *m)
 	return list;
 }
 
+/* The vCPU threads, as `ps -T` shows them. */
+static json_t *thread_facts(const struct machine *m)
+{
+	const struct cpu_pin *pin = &m->spec->pin;
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < m->spec->vcpus; i++) {
+		char name[VCPU_NAME_MAX];
+		json_t *j;
+
+		vcpu_name(i, name);
+		j = json_pack("{s:s, s:i, s:I}", "name", name, "tid", vcpu_tid(m->vm, i), "cpu_ms",
+			(json_int_t)(vcpu_time_ns(m->vm, i) / 1000000));
+		if (pin->count)
+			json_object_set_new(j, "pinned_to",
+				json_integer((json_int_t)pin->cpu[i % pin->count]));
+		json_array_append_new(list, j);
+	}
+	return list;
+}
+
+static json_t *cpu_facts(const struct machine *m)
+{
+	char model[96];
+	json_t *j;
+
+	vm_cpu_model(m->vm, model, sizeof(model));
+	j = json_pack("{s:s, s:s}", "template", m->spec->cpu, "model", model);
+	if (m->spec->pin.has_loop)
+		json_object_set_new(j, "loop_pinned_to",
+			json_integer((json_int_t)m->spec->pin.loop));
+	return j;
+}
+
 /* The loop: how it waits, and what the kernel let it have. */
 static json_t *ring_facts(const struct machine *m)
 {
@@ -184,6 +218,8 @@ json_t *machine_facts(const struct machine *m)
 		"vm_id", uuid);
 	if (s->snapshot[0])
 		json_object_set_new(j, "restored_from", json_string(s->snapshot));
+	json_object_set_new(j, "processor", cpu_facts(m));
+	json_object_set_new(j, "threads", thread_facts(m));
 	json_object_set_new(j, "cpu_ms",
 		json_integer((json_int_t)(vm_cpu_time_ns(m->vm) / 1000000)));
 	json_object_set_new(j, "vsock",

@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -303,15 +302,13 @@ static int add_serial(struct machine *m, struct err *e)
  * How long the loop and waiting vCPUs look before they sleep. With a processor left over for the
  * loop that is worth it; without, it would only keep the vCPUs from running.
  */
-static u64 poll_window_ns(const struct machine_spec *spec)
+static u64 poll_window_ns(const struct machine *m)
 {
-	cpu_set_t cpus;
+	const struct machine_spec *spec = m->spec;
 
 	if (spec->poll_ns != POLL_AUTO)
 		return spec->poll_ns;
-	if (sched_getaffinity(0, sizeof(cpus), &cpus))
-		return 0;
-	return CPU_COUNT(&cpus) > (int)spec->vcpus ? POLL_NS : 0;
+	return cpu_pin_spares_one(&spec->pin, spec->vcpus, &m->base_cpus) ? POLL_NS : 0;
 }
 
 static int add_devices(struct machine *m, struct err *e)
@@ -320,8 +317,8 @@ static int add_devices(struct machine *m, struct err *e)
 
 	if (r)
 		return r;
-	ring_set_poll(m->ring, poll_window_ns(m->spec));
-	vm_set_poll(m->vm, poll_window_ns(m->spec));
+	ring_set_poll(m->ring, poll_window_ns(m));
+	vm_set_poll(m->vm, poll_window_ns(m));
 	r = devices_create(m, e);
 	return r ? r : add_serial(m, e);
 }
@@ -488,6 +485,8 @@ static int build(struct machine *m, const struct snap *snap, struct err *e)
 
 	if (!r)
 		r = take_signals(m, e);
+	if (!r)
+		r = cpu_pin_try(&m->spec->pin, m->spec->vcpus, &m->base_cpus, e);
 	if (!r) {
 		m->event_fd = eventfd(0, EFD_CLOEXEC);
 		if (m->event_fd < 0)
@@ -505,6 +504,8 @@ static int build(struct machine *m, const struct snap *snap, struct err *e)
 		r = vmdir_create(&m->dir, m->spec, e);
 	if (r)
 		return r;
+	cpu_pin_vcpus(&m->spec->pin, m->spec->vcpus, &m->base_cpus, m->vm);
+	vm_set_cpu(m->vm, &m->spec->cpu_template);
 	if (!m->spec->vsock_path[0])
 		r = vm_path(m->spec->vsock_path, sizeof(m->spec->vsock_path), m->spec->id,
 			"vsock.sock", e);

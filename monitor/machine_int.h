@@ -15,6 +15,7 @@
 #include "monitor/api.h"
 #include "monitor/base/clock.h"
 #include "monitor/client.h"
+#include "monitor/cpu_pin.h"
 #include "monitor/dev_spec.h"
 #include "monitor/loader.h"
 #include "monitor/machine.h"
@@ -42,6 +43,9 @@ struct machine_spec {
 	char id[VM_ID_MAX + 1];
 	u64 memory; /* bytes */
 	unsigned vcpus;
+	char cpu[PATH_MAX]; /* --cpu as given; after a restore, as the snapshot says */
+	struct cpu_template cpu_template; /* what that means; for a boot */
+	struct cpu_pin pin;
 	bool memfd;   /* RAM in a memfd */
 	bool console; /* a 16550 at 0x3f8 */
 	bool detach;
@@ -134,6 +138,8 @@ struct machine {
 	int event_fd;
 	struct ring_op event_op;
 	u64 event_count;
+
+	cpu_set_t base_cpus; /* where threads run that nobody pinned */
 
 	int signal_fd;
 	struct ring_op signal_op;

@@ -90,8 +90,9 @@ static int save_machine_text(struct snapshot_job *job, struct err *e)
 {
 	const struct machine_spec *s = job->machine->spec;
 	json_t *j = json_pack(
-		"{s:s, s:I, s:i, s:b, s:s, s:s, s:{s:I, s:i}, s:i, s:s, s:o, s:o}", "id", s->id,
-		"memory", (json_int_t)s->memory, "vcpus", (int)s->vcpus, "console", s->console,
+		"{s:s, s:I, s:i, s:s, s:b, s:s, s:s, s:{s:I, s:i}, s:i, s:s, s:o, s:o}", "id",
+		s->id, "memory", (json_int_t)s->memory, "vcpus", (int)s->vcpus, "cpu_template",
+		s->cpu, "console", s->console,
 		"kernel", s->kernel, "cmdline", s->cmdline, "vsock", "cid",
 		(json_int_t)s->vsock_cid, "wait_ms", (int)s->vsock_wait_ms, "generation",
 		(int)job->machine->generation, "monitor", "kelvin " KELVIN_VERSION, "disks",
@@ -328,7 +329,7 @@ static int devices_from_json(struct machine_spec *spec, const json_t *j, const s
 
 int spec_from_snapshot(struct machine_spec *spec, const struct snap *s, struct err *e)
 {
-	const char *kernel, *cmdline;
+	const char *kernel, *cmdline, *cpu = "host"; /* of older snapshots, which say none */
 	const struct snap_section *sec;
 	json_int_t memory, cid;
 	int vcpus, console, wait_ms, r;
@@ -341,9 +342,10 @@ int spec_from_snapshot(struct machine_spec *spec, const struct snap *s, struct e
 	j = json_loadb(sec->data, sec->len, JSON_REJECT_DUPLICATES, &je);
 	if (!j)
 		return err_set(e, -EINVAL, "section machine: not JSON: %s", je.text);
-	if (json_unpack_ex(j, &je, 0, "{s:I, s:i, s:b, s:s, s:s, s:{s:I, s:i}}", "memory", &memory,
-		    "vcpus", &vcpus, "console", &console, "kernel", &kernel, "cmdline", &cmdline,
-		    "vsock", "cid", &cid, "wait_ms", &wait_ms)) {
+	if (json_unpack_ex(j, &je, 0, "{s:I, s:i, s?s, s:b, s:s, s:s, s:{s:I, s:i}}", "memory",
+		    &memory, "vcpus", &vcpus, "cpu_template", &cpu, "console", &console,
+		    "kernel", &kernel, "cmdline", &cmdline, "vsock", "cid", &cid, "wait_ms",
+		    &wait_ms)) {
 		json_decref(j);
 		return err_set(e, -EINVAL, "section machine: %s", je.text);
 	}
@@ -359,6 +361,8 @@ int spec_from_snapshot(struct machine_spec *spec, const struct snap *s, struct e
 		r = copy_text(spec->kernel, sizeof(spec->kernel), kernel, "kernel", e);
 	if (!r)
 		r = copy_text(spec->cmdline, sizeof(spec->cmdline), cmdline, "cmdline", e);
+	if (!r)
+		r = copy_text(spec->cpu, sizeof(spec->cpu), cpu, "cpu_template", e);
 	if (!r)
 		r = devices_from_json(spec, j, s, e);
 	json_decref(j);

@@ -124,6 +124,10 @@ int vm_opt(const struct opt_parser *p, struct launch *l, int id, const char *arg
 	case OPT_DISK:
 	case OPT_NET: return device_opt(p, l, id, arg);
 	case OPT_POLL: return poll_opt(p, l, arg);
+	case OPT_CPU_PIN:
+		if (cpu_pin_option(&l->spec.pin, arg, &e))
+			return usage_error(p, "--cpu-pin: %s", e.msg);
+		return 0;
 	case OPT_DETACH: l->detach = true; return 0;
 	case OPT_WAIT_READY:
 		l->wait_ready = true;

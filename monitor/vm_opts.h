@@ -8,7 +8,7 @@
 
 /* Ids of common options; a verb's own begin at OPT_OWN. */
 enum { OPT_ID = 1, OPT_VSOCK, OPT_HINT, OPT_DETACH, OPT_WAIT_READY, OPT_TIMEOUT, OPT_LOG, OPT_JSON,
-	OPT_DISK, OPT_NET, OPT_POLL, OPT_OWN };
+	OPT_DISK, OPT_NET, OPT_POLL, OPT_CPU_PIN, OPT_OWN };
 
 /* Rows for the verb's opt_spec table. */
 #define VM_OPTS                                                                                    \
@@ -22,6 +22,10 @@ enum { OPT_ID = 1, OPT_VSOCK, OPT_HINT, OPT_DETACH, OPT_WAIT_READY, OPT_TIMEOUT,
 		"how long to look for work before sleeping (auto:\n"                              \
 		"50us if there are more processors than vCPUs)",                                   \
 		OPT_POLL},                                                                         \
+	{"cpu-pin", "LIST,loop=N",                                                                 \
+		"vCPU i on the i-th of these processors (\"0-3\"; too\n"                          \
+		"short a list begins again), the event loop on N",                                 \
+		OPT_CPU_PIN},                                                                      \
 	{"hint", "KEY=VALUE", "text for the guest's identity page, repeatable", OPT_HINT},         \
 	{"detach", NULL, "run in the background; print the id and return", OPT_DETACH},            \
 	{"wait-ready", "[T]", "with --detach: return once it is ready (T: 10s)",            \
