@@ -123,8 +123,10 @@ def build(build_dir, checks):
     busybox = os.path.join(archive.package('busybox-static'), 'bin/busybox')
     bzimage = debian.kernel_image(root)
     inner = os.path.join(cache, 'guest.cpio')
-    ramdisk(busybox, os.path.join(HERE, 'guest-init'),
-            debian.modules(root, GUEST_MODULES)).write(inner)
+    c = ramdisk(busybox, os.path.join(HERE, 'guest-init'), debian.modules(root, GUEST_MODULES))
+    for path in sorted(glob.glob(os.path.join(HERE, 'guest/*'))):
+        c.copy('do/' + os.path.basename(path), path)
+    c.write(inner)
 
     c = ramdisk(busybox, os.path.join(HERE, 'init'), debian.modules(root, MODULES))
     c.copy('lab/kelvin', os.path.join(build_dir, 'monitor/kelvin'))
