@@ -21,6 +21,13 @@ def threads(id):
     return found
 
 
+def vcpu_threads(id, n):
+    """Those of all n vCPUs; a thread names itself a moment after it began."""
+    names = [f'kelvin-vcpu{i}' for i in range(n)]
+    wait_until(lambda: set(names) <= set(threads(id)), what=f'threads of {n} vCPUs')
+    return threads(id)
+
+
 def facts(id):
     return json.loads(ok('inspect', '--json', id).out)
 
@@ -44,7 +51,7 @@ def mask(leaf, reg, bitmap, sub='0'):
 def test_many_vcpus():
     for n in (2, 3, 8, 32):
         id = start('echo', id=f'n{n}', opts=['--cpus', n])
-        names = {t for t in threads(id) if t.startswith('kelvin-vcpu')}
+        names = {t for t in vcpu_threads(id, n) if t.startswith('kelvin-vcpu')}
         assert names == {f'kelvin-vcpu{i}' for i in range(n)}, names
         told = facts(id)['threads']
         assert {t['name']: t['tid'] for t in told} == \
@@ -58,6 +65,7 @@ def test_many_vcpus():
 
 def test_ps_shows_the_names():
     id = start('echo', id='named', opts=['--cpus', 2])
+    vcpu_threads(id, 2)
     out = subprocess.run(['ps', '-T', '-o', 'comm=', '-p', str(pid_of(id))],
                          stdout=subprocess.PIPE, check=True).stdout.decode().split()
     assert out[0] == 'kelvin' and 'kelvin-vcpu0' in out and 'kelvin-vcpu1' in out, out
@@ -78,14 +86,14 @@ def test_waiting_vcpus_travel():
     ok('restore', '--count', 2, '--wait-ready', '--id', 'r', snap)
     for i in range(2):
         assert fields(ask_once(f'r-{i}', 'x'))['count'] == '2'
-        assert len([t for t in threads(f'r-{i}') if t.startswith('kelvin-vcpu')]) == 32
+        vcpu_threads(f'r-{i}', 32)
 
 
 def test_pins():
     cpus = processors()
     a, b = cpus[0], cpus[-1]
     id = start('echo', id='p', opts=['--cpus', 4, '--cpu-pin', f'{b},{a}'])
-    t = threads(id)
+    t = vcpu_threads(id, 4)
     assert [t[f'kelvin-vcpu{i}'][1] for i in range(4)] == [str(b), str(a), str(b), str(a)], t
     every = t['kelvin'][1]
     assert [x['pinned_to'] for x in facts(id)['threads']] == [b, a, b, a]
@@ -93,16 +101,16 @@ def test_pins():
     snap = fresh_dir('pinned')
     ok('snapshot', id, snap, '--stop')
     ok('restore', '--detach', '--wait-ready', '--id', 'free', snap)
-    t = threads('free')
+    t = vcpu_threads('free', 4)
     assert all(t[f'kelvin-vcpu{i}'][1] == every for i in range(4)), t
     assert 'pinned_to' not in facts('free')['threads'][0]
     ok('restore', '--detach', '--wait-ready', '--id', 'again', '--cpu-pin', f'{a},loop={b}', snap)
-    t = threads('again')
+    t = vcpu_threads('again', 4)
     assert t['kelvin'][1] == str(b) and t['kelvin-vcpu3'][1] == str(a), t
     assert fields(ask_once('again', 'x'))['count'] == '1'
     # The loop alone: vCPUs do not inherit it.
     start('echo', id='loop', opts=['--cpu-pin', f'loop={a}'])
-    t = threads('loop')
+    t = vcpu_threads('loop', 1)
     assert t['kelvin'][1] == str(a) and t['kelvin-vcpu0'][1] == every, t
 
 
