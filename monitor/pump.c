@@ -148,8 +148,7 @@ static int run(struct way *up, struct way *down, int sock, struct err *e)
 	return 0;
 }
 
-/* @out as it is to be written to; *@ret_sock: by send(). */
-static int open_out(int out, bool *ret_sock)
+int pump_open_out(int out, bool *ret_sock)
 {
 	struct stat st = {0};
 	int fd = -1;
@@ -173,7 +172,7 @@ int pump(int in, int out, int sock, bool *ret_lost, struct err *e)
 
 	if (!up || !down)
 		return err_sys(e, ENOMEM, "cannot make buffers");
-	own = open_out(out, &down->out_sock);
+	own = pump_open_out(out, &down->out_sock);
 	if (own < 0)
 		return err_sys(e, errno, "cannot write stdout");
 	up->to_peer = up->out_sock = true;

@@ -16,4 +16,11 @@
  */
 int pump(int in, int out, int sock, bool *ret_lost, struct err *e);
 
+/*
+ * A descriptor of our own for writing to @out, which does not block where that can be had without
+ * changing what others share: a pipe is opened anew. *@ret_sock: write it by send(), with
+ * MSG_DONTWAIT. -1 and errno on failure.
+ */
+int pump_open_out(int out, bool *ret_sock);
+
 #endif
