@@ -24,6 +24,8 @@
 	X(stop, "end a VM in an orderly way")                                                      \
 	X(kill, "end a VM now")                                                                    \
 	X(connect, "join stdin and stdout to a guest's vsock port")                                \
+	X(exec, "run a command in a Linux guest")                                                  \
+	X(cp, "copy files to or from a Linux guest")                                               \
 	X(stats, "what a VM's devices and its loop have done")                                     \
 	X(inspect, "say what is in a snapshot or a VM")                                            \
 	X(verify, "check every byte of a snapshot")                                                \
