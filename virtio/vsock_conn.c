@@ -423,8 +423,11 @@ void conn_take_credit(struct vsock_conn *c, u32 buf_alloc, u32 fwd_cnt)
 
 void conn_consumed(struct vsock_conn *c, u32 n)
 {
+	/* Newer Linux has no more under way than its own buffer would hold, whatever it may. */
+	u32 window = c->peer_buf_alloc < c->buf_alloc ? c->peer_buf_alloc : c->buf_alloc;
+
 	c->fwd_cnt += n;
 	/* Half of the window keeps a guest busy while the update is under way. */
-	if (c->state == CONN_OPEN && c->rx_cnt - c->told_fwd_cnt > c->buf_alloc / 2)
+	if (c->state == CONN_OPEN && c->rx_cnt - c->told_fwd_cnt > window / 2)
 		conn_pend(c, PEND_CREDIT);
 }

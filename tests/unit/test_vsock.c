@@ -273,6 +273,7 @@ static void test_v06_credit_math(void **state)
 	c.buf_alloc = 1000;
 	c.rx_cnt = 490;
 	c.fwd_cnt = c.told_fwd_cnt = UINT32_MAX - 9;
+	c.peer_buf_alloc = 2000; /* at least as much as ours */
 	conn_consumed(&c, 500);
 	assert_int_equal(c.pend, 0);
 	c.rx_cnt = 491;
