@@ -3,7 +3,9 @@
  * agent_ident.c - the identity page and the doorbell, through /dev/mem.
  *
  * The page is reserved in the memory map, so that a kernel with STRICT_DEVMEM lets it be read, too;
- * the doorbell belongs to no driver, so that it may be mapped even with IO_STRICT_DEVMEM. The page
+ * the doorbell belongs to no driver, so that it may be mapped even with IO_STRICT_DEVMEM. It is
+ * mapped as ordinary memory (no O_SYNC), because that is how the kernel's ACPI maps it, and a page
+ * has one type; stores go to the monitor all the same. The page
  * is rewritten by the monitor while no processor runs; so what is read here is of one piece unless
  * a restore came in between, and then the generation says so. monitor/identity.c draws it.
  */
@@ -29,7 +31,7 @@ static bool seen;
 static volatile void *map(const char *file, u64 gpa, int prot)
 {
 	int fd = open(file ? file : "/dev/mem",
-		(prot & PROT_WRITE ? O_RDWR : O_RDONLY) | O_SYNC | O_CLOEXEC);
+		(prot & PROT_WRITE ? O_RDWR : O_RDONLY) | O_CLOEXEC);
 	void *p = MAP_FAILED;
 
 	if (fd >= 0) {
