@@ -128,6 +128,10 @@ def build(build_dir, checks):
         c.copy('do/' + os.path.basename(path), path)
     c.write(inner)
 
+    agent = os.path.join(cache, 'agent.cpio')
+    ramdisk(busybox, os.path.join(build_dir, 'guests/linux/agent'),
+            debian.modules(root, GUEST_MODULES + ['virtio_net'])).write(agent)
+
     c = ramdisk(busybox, os.path.join(HERE, 'init'), debian.modules(root, MODULES))
     c.copy('lab/kelvin', os.path.join(build_dir, 'monitor/kelvin'))
     for path in glob.glob(os.path.join(build_dir, 'guests/*.elf')):
@@ -137,6 +141,7 @@ def build(build_dir, checks):
         other = with_vmlinux(archive.package(archive.kernel_package(KERNEL_GENID)))
         c.copy('lab/vmlinux-genid', os.path.join(other, 'vmlinux'))
     c.copy('lab/guest.cpio', inner)
+    c.copy('lab/agent.cpio', agent)
     c.copy('lab/talk', os.path.join(HERE, 'talk'))
     guest_images(cache, build_dir, busybox, c)
     for path in sorted(glob.glob(os.path.join(HERE, 'checks/*'))):
