@@ -11,17 +11,21 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "jailer/jailer.h"
+#include "monitor/base/agent_proto.h"
 #include "monitor/base/cleanup.h"
 #include "monitor/client.h"
 #include "monitor/show.h"
 #include "monitor/verb.h"
 
 #define START_LIMIT_NS 30000000000u /* for a VM to start, where nobody waits for it to be ready */
+/* A restored guest that is not ready so long after its start is knocked at. Most are, by then. */
+#define KNOCK_NS 20000000u
 
 /* One detached VM, as its parent sees it. */
 struct child {
@@ -32,6 +36,8 @@ struct child {
 	size_t len;
 	bool started, ready, failed;
 	u64 ready_ns; /* since our main() */
+	int knock_fd; /* or -1 */
+	u64 knock_ns; /* when to knock; 0: not, or it was done */
 };
 
 static volatile sig_atomic_t interrupted; /* the signal that asked us to give up */
@@ -109,6 +115,7 @@ static int spawn_child(struct launch *l, struct child *all, unsigned k, struct e
 
 	if (pipe2(fds, O_CLOEXEC))
 		return err_sys(e, errno, "cannot make a pipe");
+	c->knock_fd = -1;
 	c->pid = fork();
 	if (c->pid < 0) {
 		close(fds[0]);
@@ -161,7 +168,10 @@ static void hear(struct child *c)
 			fd_close(&c->fd);
 			return;
 		}
-		c->started |= strcmp(c->text, "started") == 0;
+		if (strcmp(c->text, "started") == 0) {
+			c->started = true;
+			c->knock_ns = since_start_ns() + KNOCK_NS;
+		}
 		if (strncmp(c->text, "ready", 5) == 0) {
 			c->ready = true;
 			c->ready_ns = since_start_ns();
@@ -187,12 +197,41 @@ static u64 limit_ns(const struct launch *l)
 	return l->ready_timeout_ns ? l->ready_timeout_ns : START_LIMIT_NS;
 }
 
+/*
+ * A connection to the agent of a Linux guest, if there is one. It sleeps, and has no other way to
+ * find out that it was restored; then it says that it is ready. Other guests do not listen there.
+ */
+static void knock(struct child *c)
+{
+	char line[32];
+	int n = snprintf(line, sizeof(line), "CONNECT %u\n", AGENT_PORT);
+
+	c->knock_ns = 0;
+	if (client_connect(&c->knock_fd, c->id, "vsock.sock", NULL) ||
+		send(c->knock_fd, line, (size_t)n, MSG_NOSIGNAL) != n)
+		fd_close(&c->knock_fd);
+}
+
+/* Knocks where it is time to. Returns when it will be next, at the latest @deadline_ns. */
+static u64 knock_at(const struct launch *l, struct child *c, unsigned n, u64 now, u64 deadline_ns)
+{
+	for (unsigned i = 0; i < n && l->snap && l->wait_ready; i++) {
+		if (!c[i].knock_ns || settled(l, &c[i]))
+			continue;
+		if (c[i].knock_ns <= now)
+			knock(&c[i]);
+		else if (c[i].knock_ns < deadline_ns)
+			deadline_ns = c[i].knock_ns;
+	}
+	return deadline_ns;
+}
+
 /* Hears all children until each is settled or the time is up. */
 static void wait_for_children(const struct launch *l, struct child *c, unsigned n)
 {
 	struct pollfd *pfd = calloc(n, sizeof(*pfd));
 	u64 now = since_start_ns(), limit = limit_ns(l);
-	u64 deadline = limit < UINT64_MAX - now ? now + limit : UINT64_MAX;
+	u64 deadline = limit < UINT64_MAX - now ? now + limit : UINT64_MAX, next;
 
 	must(pfd);
 	for (;; now = since_start_ns()) {
@@ -205,7 +244,8 @@ static void wait_for_children(const struct launch *l, struct child *c, unsigned 
 		}
 		if (!waiting || now >= deadline || interrupted)
 			break;
-		if (poll(pfd, n, (int)((deadline - now) / 1000000) + 1) < 0 && errno != EINTR)
+		next = knock_at(l, c, n, now, deadline);
+		if (poll(pfd, n, (int)((next - now) / 1000000) + 1) < 0 && errno != EINTR)
 			break;
 		for (unsigned i = 0; i < n; i++)
 			if (pfd[i].fd >= 0 && pfd[i].revents)
@@ -284,6 +324,7 @@ static int report(const struct launch *l, struct child *c)
 {
 	char us[32];
 
+	fd_close(&c->knock_fd);
 	if (!is_there(l, c))
 		return report_failure(l, c);
 	if (l->json) {
