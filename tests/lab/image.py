@@ -79,7 +79,7 @@ def container_tar(dest, busybox):
         add('tmp', tarfile.DIRTYPE, mode=0o1777)
 
 
-def guest_images(cache, build_dir, busybox, c):
+def guest_images(cache, build_dir, busybox, c, checks):
     """Puts what guests/linux/build makes into the lab: one directory for each check image-*."""
     tar = os.path.join(cache, 'container.tar')
     container_tar(tar, busybox)
@@ -87,6 +87,8 @@ def guest_images(cache, build_dir, busybox, c):
                         ('ext4', ['--ext4', '--size', '32M', '--from-packages', 'hostname',
                                   '--hostname', 'box']),
                         ('tar', ['--ext4', '--size', '16M', '--from-tar', tar])):
+        if 'image-' + name not in checks:
+            continue
         out = os.path.join(cache, 'image-' + name)
         done = subprocess.run([sys.executable, os.path.join(ROOT, 'guests/linux/build'), '--json',
                                '--console', '--out', out, '--cache', cache, *words], check=False,
@@ -103,7 +105,6 @@ def guest_images(cache, build_dir, busybox, c):
         words = made['command']
         words = words[words.index('--') + 1:] if '--' in words else []
         c.add(f'lab/image/{name}/words', ' '.join(words).encode())
-    c.copy('lab/vmlinuz', made['kernel'])
 
 
 def with_vmlinux(root):
@@ -136,6 +137,7 @@ def build(build_dir, checks):
     c.copy('lab/kelvin', os.path.join(build_dir, 'monitor/kelvin'))
     for path in glob.glob(os.path.join(build_dir, 'guests/*.elf')):
         c.copy('lab/' + os.path.basename(path), path)
+    c.copy('lab/vmlinuz', bzimage)
     c.copy('lab/vmlinux', os.path.join(root, 'vmlinux'))
     if 'vmgenid' in checks:
         other = with_vmlinux(archive.package(archive.kernel_package(KERNEL_GENID)))
@@ -143,7 +145,7 @@ def build(build_dir, checks):
     c.copy('lab/guest.cpio', inner)
     c.copy('lab/agent.cpio', agent)
     c.copy('lab/talk', os.path.join(HERE, 'talk'))
-    guest_images(cache, build_dir, busybox, c)
+    guest_images(cache, build_dir, busybox, c, checks)
     for path in sorted(glob.glob(os.path.join(HERE, 'checks/*'))):
         c.copy('lab/checks/' + os.path.basename(path), path)
     initrd = os.path.join(cache, 'lab.cpio')
