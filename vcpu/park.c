@@ -13,8 +13,11 @@
  *
  * Halt detection: KVM keeps a halted vCPU inside KVM_RUN, whether or not anything can wake it. When
  * no vCPU has used CPU time lately, all are kicked and look at themselves: the guest is dead if
- * every one is halted with interrupts off, or was never started. If one is alive and has armed its
- * timer, it may still die with nobody noticing, so it is asked again.
+ * every one is halted with interrupts off, or was never started. They look only when the last one
+ * has left the guest: a vCPU that halts with interrupts off may just wait for a lock (Linux does,
+ * and its holder wakes it by a hypercall), so that each could be found halted at a time of its
+ * own. If one is alive and has armed its timer, it may still die with nobody noticing, so it is
+ * asked again.
  */
 #include "vcpu/vcpu_int.h"
 
@@ -259,7 +262,7 @@ enum vm_probe vm_probe_halt(struct vm *vm)
 		r = VM_PROBE_IDLE;
 		goto out;
 	}
-	vm->probe_left = vm->count;
+	vm->probe_left = vm->probe_inside = vm->count;
 	vm->probe_dead = 0;
 	vm->probe_timer = false;
 	vm->halted.why = GUEST_RUNS;
@@ -336,12 +339,28 @@ static enum prospect prospect(struct vcpu *v)
 	return timer_armed(v) ? WILL_WAKE : MAY_WAKE;
 }
 
+/* Waits until no vCPU is in the guest. False: somebody wants them to park or leave, which those who
+ * did not come yet do first. */
+static bool meet(struct vm *vm)
+{
+	bool all;
+
+	pthread_mutex_lock(&vm->lock);
+	if (--vm->probe_inside == 0)
+		pthread_cond_broadcast(&vm->turn);
+	while (vm->probe_inside && vm->want == WANT_RUN)
+		pthread_cond_wait(&vm->turn, &vm->lock);
+	all = !vm->probe_inside;
+	pthread_mutex_unlock(&vm->lock);
+	return all;
+}
+
 /* Answers a probe. The last answer, if all say dead, ends the guest. */
 static void answer_probe(struct vcpu *v)
 {
 	struct vm *vm = v->vm;
-	enum prospect p = prospect(v);
 	struct end_report r;
+	enum prospect p = meet(vm) ? prospect(v) : WILL_WAKE;
 	bool over;
 
 	if (p == HALTED)

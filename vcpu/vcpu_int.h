@@ -247,6 +247,7 @@ struct vm {
 	unsigned parked;     /* vCPUs that answered this epoch */
 	unsigned left;       /* threads that ended */
 	bool ended;          /* vm_ops.ended was called or must not be */
+	unsigned probe_inside; /* asked, and not out of the guest yet */
 	unsigned probe_left; /* answers outstanding */
 	unsigned probe_dead; /* answers that said "never again" */
 	bool probe_timer;    /* an answer said "when my timer fires" */

@@ -43,6 +43,7 @@ struct world {
 	struct vm *vm;
 	/* Atomic. */
 	u32 parked, asked, go;
+	u32 ended; /* an enum guest_end */
 	u32 seen; /* a bit for each vCPU that wrote port 0x80 */
 };
 
@@ -73,6 +74,9 @@ static void on_parked(void *ctx)
 
 static void on_ended(void *ctx, const struct end_report *r)
 {
+	struct world *w = ctx;
+
+	__atomic_store_n(&w->ended, r->why, __ATOMIC_SEQ_CST);
 }
 
 static const struct vm_ops ops = {
@@ -250,6 +254,56 @@ static void test_one_that_got_only_init_waits_on(void **state)
 	finish(&b);
 }
 
+/* All are asked, and look when the last one is out of the guest. */
+static void test_halt_of_all_is_found_of_some_is_not(void **state)
+{
+	const struct timespec ms = {.tv_nsec = 1000000};
+	struct world w;
+	struct err e;
+
+	build(&w, 4);
+	assert_int_equal(boot(&w, &e), 0);
+	run_guest(&w);
+	await(&w.asked, 1);
+	for (unsigned i = 0; i < 300; i++) {
+		enum vm_probe p = vm_probe_halt(w.vm);
+
+		assert_int_not_equal(p, VM_PROBE_IDLE); /* the first one goes round and round */
+		nanosleep(&ms, NULL);
+	}
+	assert_int_equal(w.ended, GUEST_RUNS);
+	__atomic_store_n(&w.go, 1, __ATOMIC_SEQ_CST);
+	await(&w.seen, 0xe);
+	for (unsigned i = 0; i < PATIENCE_S * 1000; i++) {
+		if (__atomic_load_n(&w.ended, __ATOMIC_SEQ_CST))
+			break;
+		vm_probe_halt(w.vm);
+		nanosleep(&ms, NULL);
+	}
+	assert_int_equal(w.ended, GUEST_HALTED);
+	finish(&w);
+}
+
+/* Probes and pauses meet in all orders; neither waits for the other for ever. */
+static void test_c01_probes_and_pauses_at_once(void **state)
+{
+	struct world w;
+	struct err e;
+
+	build(&w, 3);
+	assert_int_equal(boot(&w, &e), 0);
+	run_guest(&w);
+	for (unsigned i = 0; i < 2000; i++) {
+		vm_probe_halt(w.vm);
+		if (i % 3 == 0) {
+			pause_guest(&w);
+			vm_resume(w.vm);
+		}
+	}
+	vm_probe_halt(w.vm);
+	finish(&w); /* amid a probe */
+}
+
 /* ---- threads ---- */
 
 static void test_threads_have_names_and_places(void **state)
@@ -387,6 +441,8 @@ int main(void)
 		cmocka_unit_test(test_c01_pause_those_that_wait_for_their_start),
 		cmocka_unit_test(test_those_that_wait_are_saved_waiting),
 		cmocka_unit_test(test_one_that_got_only_init_waits_on),
+		cmocka_unit_test(test_halt_of_all_is_found_of_some_is_not),
+		cmocka_unit_test(test_c01_probes_and_pauses_at_once),
 		cmocka_unit_test(test_threads_have_names_and_places),
 		cmocka_unit_test(test_masked_bit_is_gone_from_all_and_stays_so),
 		cmocka_unit_test(test_register_is_changed_on_all),
