@@ -55,7 +55,7 @@ static int place_top(struct receiver *r, const char *dest, const char *base, str
 
 	if (!len || len >= sizeof(dir))
 		return err_set(e, -EINVAL, "the destination has no name, or too long a one");
-	snprintf(dir, sizeof(dir), "%s", dest);
+	memcpy(dir, dest, len + 1);
 	if (!stat(dest, &st) && S_ISDIR(st.st_mode)) {
 		snprintf(r->top, sizeof(r->top), "%s", strcmp(base, ".") ? base : "");
 	} else {

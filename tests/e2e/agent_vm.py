@@ -32,16 +32,14 @@ def splice(a, b):
 class AgentVM:
     """With one: `with AgentVM('id') as vm`. All it started has ended afterwards."""
 
-    def __init__(self, id, identity=None, doorbell=None):
+    def __init__(self, id, identity=None, prefix=()):
         self.id = id
         self.dir = vm_path(id)
         os.makedirs(self.dir)
         self.sock = os.path.join(self.dir, 'agent.sock')
-        words = [AGENT, '--serve', '--unix', self.sock]
+        words = [*prefix, AGENT, '--serve', '--unix', self.sock]
         if identity:
-            words += ['--identity', identity]
-        if doorbell:
-            words += ['--doorbell', doorbell]
+            words += ['--identity', identity.page, '--doorbell', identity.door]
         self.agent = subprocess.Popen(words, stdin=subprocess.DEVNULL, env={'SECRET': 'host'})
         wait_until(lambda: os.path.exists(self.sock), what='the agent')
         with open(os.path.join(self.dir, 'pid'), 'w') as f:

@@ -318,3 +318,106 @@ def test_the_agent_survives_malformed_frames():
         shutil.rmtree(os.path.join(TMP, 'h-tree'), ignore_errors=True)
         wait_until(lambda: not vm.workers(), what='no worker')
         assert ok('exec', 'h', '--', 'echo', 'alive').out == 'alive\n'
+
+
+class Identity:
+    """An identity page and a doorbell page, as files."""
+
+    def __init__(self, name):
+        self.page, self.door = os.path.join(TMP, name + '.page'), os.path.join(TMP, name + '.door')
+        with open(self.door, 'wb') as f:
+            f.write(bytes(4096))
+        with open(self.page, 'wb') as f:
+            f.write(bytes(4096))
+
+    def write(self, generation, *hints, wall_ns=1):
+        text = ''.join(h + '\n' for h in hints).encode()
+        page = b'KELVINID' + struct.pack('<IIQQ', 1, generation, wall_ns, 0) + os.urandom(80) + \
+            struct.pack('<I', len(text)) + text
+        with open(self.page, 'r+b') as f:
+            f.write(page.ljust(4096, b'\0'))
+
+    def rang(self):
+        """Whether ready was rung since the last call."""
+        with open(self.door, 'r+b') as f:
+            value = struct.unpack('<I', f.read(4))[0]
+            f.seek(0)
+            f.write(bytes(4))
+        return value == 123
+
+
+def info(vm):
+    with vm.raw() as s:
+        s.sendall(frame(INFO, bytes(8)))
+        type, text = receive(s)
+        assert type == OK
+        return dict(l.split('=', 1) for l in text.decode().splitlines())
+
+
+def test_the_agent_becomes_who_the_identity_page_says():
+    if subprocess.run(['unshare', '-n', '-u', 'true'], stderr=subprocess.DEVNULL).returncode:
+        raise Skip('cannot make namespaces')
+    ident = Identity('i')
+    ident.write(0, 'hostname=first', 'address=10.9.8.7/24', 'gateway=10.9.8.1')
+    with AgentVM('i', ident, prefix=['unshare', '-n', '-u', '--']) as vm:
+        # In a network namespace of its own, which has no card yet.
+        wait_until(ident.rang, what='ready')
+        assert ok('exec', 'i', '--', 'hostname').out == 'first\n'
+        assert info(vm)['generation'] == '0' and info(vm)['identity'] == 'yes'
+        assert not ident.rang()
+        made = kelvin('exec', 'i', '--', 'ip', 'link', 'add', 'other', 'type', 'veth',
+                      'peer', 'name', 'eth0')
+        if made.code:
+            raise Skip('no veth: ' + made.err)
+        # A restore: with the next connection it is another.
+        ident.write(1, 'hostname=clone', 'address=10.1.2.3/20', 'gateway=10.1.0.1',
+                    'mac=02:00:00:00:ab:CD', 'mtu=1400', 'unknown=key')
+        shown = ok('exec', 'i', '--', 'sh', '-c', 'hostname; ip addr show eth0; ip route').out
+        for text in ('clone\n', 'inet 10.1.2.3/20 ', 'mtu 1400', '02:00:00:00:ab:cd',
+                     'default via 10.1.0.1 '):
+            assert text in shown, (text, shown)
+        assert ident.rang() and info(vm)['generation'] == '1'
+        # Without a connection, too: where the kernel says that a card changed, as it does when
+        # virtio-net is asked to announce itself.
+        ident.write(2, 'address=10.1.2.9/20', 'gateway=10.1.0.2')
+        net = f'/proc/{vm.agent.pid}/ns/net'
+        subprocess.run(['nsenter', f'--net={net}', 'ip', 'link', 'set', 'other', 'up'], check=True)
+        wait_until(ident.rang, what='ready')
+        shown = ok('exec', 'i', '--', 'sh', '-c', 'ip addr show eth0; ip route').out
+        assert 'inet 10.1.2.9/20 ' in shown and '10.1.2.3' not in shown, shown
+        assert shown.count('default via') == 1 and 'via 10.1.0.2' in shown, shown
+        # Or where a connection was reset, and its process ended.
+        p = popen('i', '--', 'sleep', '60')
+        wait_until(lambda: len(vm.workers()) == 1)
+        ident.write(3)
+        os.kill(int(vm.workers()[0]), signal.SIGKILL)
+        wait_until(ident.rang, what='ready')
+        assert p.wait(20) == 1
+        subprocess.run(['pkill', '-f', '^sleep 60$'])
+        # Hints that make no sense change nothing, and end nothing.
+        for i, bad in enumerate(('address=300.1.1.1', 'address=1.2.3', 'address=1.2.3.4/33', 'mac=xy',
+                                 'address=', 'gateway=none', 'mtu=-1', 'hostname=' + 'x' * 100)):
+            ident.write(4 + i, bad)
+            assert '10.1.2.9/20' in ok('exec', 'i', '--', 'ip', 'addr', 'show', 'eth0').out
+            with vm.raw() as s:
+                s.sendall(frame(NET, bytes(8) + bad.encode()))
+                type, text = receive(s)
+                assert type == (OK if bad[0] == 'h' else ERROR), (bad, text)
+        # Told by the host.
+        with vm.raw() as s:
+            s.sendall(frame(NET, bytes(8) + b'address=10.3.0.1/16\nhostname=told\n'))
+            assert receive(s) == (OK, b'')
+        shown = ok('exec', 'i', '--', 'sh', '-c', 'hostname; ip addr show eth0').out
+        assert 'told' in shown and '10.3.0.1/16' in shown, shown
+
+
+def test_the_clock_is_left_alone_where_it_is_right():
+    with AgentVM('c') as vm:
+        for wall in (0, time.time_ns(), (1 << 64) - 1):
+            with vm.raw() as s:
+                s.sendall(frame(TIME, struct.pack('<Q', wall)))
+                assert receive(s) == (OK, b'')
+        assert abs(float(info(vm)['wall']) - time.time()) < 1
+        with vm.raw() as s:
+            s.sendall(frame(SYNC, bytes(8)))
+            assert receive(s) == (OK, b'')
