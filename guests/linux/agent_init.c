@@ -253,8 +253,10 @@ static bool mount_root(const char *dev)
 	for (int ms = 0; stat(dev, &st) && ms < ROOT_WAIT_MS; ms += 2)
 		pause_ms(2);
 	mkdir(NEW_ROOT, 0755);
-	r = init_word("kelvin.rootfstype", type, sizeof(type)) ? try_mount(dev, type, flags)
-							       : mount_any(dev, flags);
+	if (init_word("kelvin.rootfstype", type, sizeof(type)))
+		r = try_mount(dev, type, flags);
+	else if ((r = try_mount(dev, "ext4", flags))) /* the most likely; others complain aloud */
+		r = mount_any(dev, flags);
 	if (!r)
 		return true;
 	errno = -r;
