@@ -526,6 +526,8 @@ char *strerror(int code)
 		{ENOSYS, "Function not implemented"}, {ENOTEMPTY, "Directory not empty"},
 		{ELOOP, "Too many levels of symbolic links"}, {EDQUOT, "Disk quota exceeded"},
 		{EAGAIN, "Resource temporarily unavailable"}, {ESTALE, "Stale file handle"},
+		{EAFNOSUPPORT, "Address family not supported by protocol"},
+		{EADDRINUSE, "Address already in use"}, {ENETUNREACH, "Network is unreachable"},
 	};
 	static char other[32];
 
