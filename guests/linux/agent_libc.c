@@ -220,6 +220,11 @@ int symlinkat(const char *target, int dir, const char *path)
 	return (int)S3(symlinkat, target, dir, path);
 }
 
+int linkat(int from_dir, const char *from, int to_dir, const char *to, int flags)
+{
+	return (int)S5(linkat, from_dir, from, to_dir, to, flags);
+}
+
 int unlinkat(int dir, const char *path, int flags)
 {
 	return (int)S3(unlinkat, dir, path, flags);

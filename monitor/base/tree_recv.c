@@ -5,8 +5,9 @@
  * There is a stack of open directories; each name is looked up in the top one, never by a path, and
  * never through a link. So the worst a sender can do is to fill the destination.
  *
- * A file is written under a name of its own beside its place, and renamed once its sender has said
- * how long it is and that is what came.
+ * A file gets its name once its sender has said how long it is and that is what came. Until then it
+ * has none (O_TMPFILE), so that even a receiver that is killed leaves nothing behind; where the file
+ * system cannot do that, it has one of its own beside its place.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -155,30 +156,68 @@ static int take_data(struct receiver *r, int fd, u64 size, struct err *e)
 	return 0;
 }
 
-static int finish_file(struct receiver *r, int fd, const char *temp, const char *name, mode_t mode,
-	s64 mtime_ns, struct err *e)
+/* A file that is being received. */
+struct incoming {
+	int fd;
+	bool named;	 /* it has the name @temp */
+	char name[256];	 /* the one it is to have */
+	char temp[64];
+	mode_t mode;
+	s64 mtime_ns;
+};
+
+static int open_incoming(struct receiver *r, struct incoming *in, struct err *e)
 {
 	int dir = top_dir(r);
-	struct stat st;
 
-	if (fchmod(fd, mode & r->t->mode_mask))
+	snprintf(in->temp, sizeof(in->temp), ".kelvin-cp.%u", (unsigned)getpid());
+	unlinkat(dir, in->temp, 0);
+	in->fd = openat(dir, ".", O_WRONLY | O_TMPFILE | O_CLOEXEC, 0600);
+	in->named = in->fd < 0;
+	if (in->named)
+		in->fd = openat(dir, in->temp,
+			O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	return in->fd < 0 ? err_sys(e, errno, "cannot make %s", r->t->path) : 0;
+}
+
+/* Gives a complete file its name, in place of what has it. */
+static int give_name(struct receiver *r, struct incoming *in)
+{
+	char self[32];
+	int dir = top_dir(r);
+
+	if (!in->named) {
+		snprintf(self, sizeof(self), "/proc/self/fd/%d", in->fd);
+		if (!linkat(AT_FDCWD, self, dir, in->name, AT_SYMLINK_FOLLOW))
+			return 0;
+		if (errno != EEXIST ||
+			linkat(AT_FDCWD, self, dir, in->temp, AT_SYMLINK_FOLLOW))
+			return -errno;
+		in->named = true;
+	}
+	return renameat(dir, in->temp, dir, in->name) ? -errno : 0;
+}
+
+static int finish_file(struct receiver *r, struct incoming *in, struct err *e)
+{
+	struct stat st;
+	int n;
+
+	if (fchmod(in->fd, in->mode & r->t->mode_mask))
 		return err_sys(e, errno, "cannot set the mode of %s", r->t->path);
-	set_times(fd, mtime_ns);
-	if (!fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) && !S_ISREG(st.st_mode) &&
+	set_times(in->fd, in->mtime_ns);
+	if (!fstatat(top_dir(r), in->name, &st, AT_SYMLINK_NOFOLLOW) && !S_ISREG(st.st_mode) &&
 		!S_ISLNK(st.st_mode))
 		return err_set(e, -EEXIST, "%s is there already, and no file", r->t->path);
-	if (renameat(dir, temp, dir, name))
-		return err_sys(e, errno, "cannot rename a file to %s", r->t->path);
-	return 0;
+	n = give_name(r, in);
+	return n ? err_sys(e, -n, "cannot make %s", r->t->path) : 0;
 }
 
 static int take_file(struct receiver *r, const struct frame *f, struct err *e)
 {
-	mode_t mode = (mode_t)le_get(f->p, 4);
-	s64 mtime_ns = (s64)le_get(f->p + 4, 8);
+	struct incoming in = {.fd = -1, .mode = (mode_t)le_get(f->p, 4),
+		.mtime_ns = (s64)le_get(f->p + 4, 8)};
 	u64 size = le_get(f->p + 12, 8);
-	_cleanup_fd_ int fd = -1;
-	char own[256], temp[64];
 	const char *name;
 	u32 at = 20, before;
 	int n = entry_name(r, frame_text(f, &at), &name, e);
@@ -188,19 +227,17 @@ static int take_file(struct receiver *r, const struct frame *f, struct err *e)
 	before = tree_enter(r->t, name);
 	if (!*name || (!r->depth && r->slash))
 		return err_set(e, -ENOTDIR, "a file cannot take the place of a directory");
-	snprintf(own, sizeof(own), "%s", name); /* the frame it is in will be overwritten */
-	snprintf(temp, sizeof(temp), ".kelvin-cp.%u", (unsigned)getpid());
-	unlinkat(top_dir(r), temp, 0);
-	fd = openat(top_dir(r), temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return err_sys(e, errno, "cannot make %s", r->t->path);
-	n = take_data(r, fd, size, e);
+	snprintf(in.name, sizeof(in.name), "%s", name); /* its frame will be overwritten */
+	n = open_incoming(r, &in, e);
 	if (!n)
-		n = finish_file(r, fd, temp, own, mode, mtime_ns, e);
-	if (n) {
-		unlinkat(top_dir(r), temp, 0);
+		n = take_data(r, in.fd, size, e);
+	if (!n)
+		n = finish_file(r, &in, e);
+	if (n && in.named)
+		unlinkat(top_dir(r), in.temp, 0);
+	fd_close(&in.fd);
+	if (n)
 		return n;
-	}
 	r->t->files++;
 	r->done = !r->depth;
 	tree_leave(r->t, before);

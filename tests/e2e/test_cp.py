@@ -202,21 +202,26 @@ def test_cp_that_is_cut_off():
     with open(f'{top}/huge', 'wb') as f:
         f.truncate(100 << 30)
     with AgentVM('c') as vm:
-        # Our end goes.
-        p = subprocess.Popen([KELVIN, 'cp', f'{top}/huge', f'c:{top}/dst/x'], env=ENV)
-        wait_until(lambda: os.listdir(f'{top}/dst'))
-        p.kill()
-        p.wait()
-        wait_until(lambda: not os.listdir(f'{top}/dst'), what='no partial file')
-        # The guest's goes.
-        for args in ((f'{top}/huge', f'c:{top}/dst/x'), (f'c:{top}/huge', f'{top}/dst/x')):
+        def start(*args):
             p = subprocess.Popen([KELVIN, 'cp', *args], env=ENV, stderr=subprocess.PIPE)
-            wait_until(lambda: os.listdir(f'{top}/dst'))
+            wait_until(vm.workers)
+            time.sleep(0.3)  # it is in the middle of it
+            return p
+
+        ways = (f'{top}/huge', f'c:{top}/dst/x'), (f'c:{top}/huge', f'{top}/dst/x')
+        for args in ways:
+            for sig in (signal.SIGINT, signal.SIGKILL):  # our end goes
+                p = start(*args)
+                p.send_signal(sig)
+                p.communicate(timeout=20)
+                wait_until(lambda: not vm.workers(), what='the end of the copy')
+                assert not os.listdir(f'{top}/dst'), (args, sig)
+        for args in ways:  # the guest's goes
+            p = start(*args)
             os.kill(int(vm.workers()[0]), signal.SIGKILL)
             err = p.communicate(timeout=20)[1]
             assert p.returncode == 1 and err.count(b'\n') == 1 and b'cut off' in err, err
-            shutil.rmtree(f'{top}/dst')  # a worker that was killed cannot tidy up
-            os.mkdir(f'{top}/dst')
+            assert not os.listdir(f'{top}/dst'), args
     os.unlink(f'{top}/huge')
 
 
