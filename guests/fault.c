@@ -11,6 +11,9 @@
  *	how=gp               a privileged instruction in ring 3: 213
  *	how=de               a division by zero: 200
  *	how=ring0-ud         ud2 in ring 0: 206
+ *	how=panic            says what Linux says when it panics, and then does as triple-fault
+ *	how=panic-power      says that too, and powers off with 0
+ *	how=reset-acpi       writes ACPI's reset register; 9 if that does nothing
  *	how=reset-port       0xfe to port 0x64, the keyboard controller's reset; 9 if that does nothing
  *	how=reset-cf9        6 to port 0xcf9, the chipset's reset; 9 if that does nothing
  *	how=spin             computes for ever
@@ -23,7 +26,8 @@
  */
 #include "kit/kit.h"
 
-#define HOLE 0xD0000000ull
+#define HOLE       0xD0000000ull
+#define ACPI_RESET 0xC0000012ull
 
 static void halt(u64 arg, struct ring0_frame *frame)
 {
@@ -109,6 +113,24 @@ static int after_reset(void)
 	return 9;
 }
 
+static int do_panic(void)
+{
+	kit_printf("[    0.1] Kernel panic - not syncing: played\n[    0.2] Call Trace:\n");
+	return do_triple_fault();
+}
+
+static int do_panic_power(void)
+{
+	kit_printf("Kernel panic - not syncing: played\n");
+	return 0;
+}
+
+static int do_reset_acpi(void)
+{
+	*(volatile u8 *)ACPI_RESET = 1;
+	return after_reset();
+}
+
 static int do_reset_port(void)
 {
 	kit_outb(0x64, 0xfe);
@@ -169,6 +191,9 @@ static const struct {
 	{"gp", do_gp},
 	{"de", do_de},
 	{"ring0-ud", do_ring0_ud},
+	{"panic", do_panic},
+	{"panic-power", do_panic_power},
+	{"reset-acpi", do_reset_acpi},
 	{"reset-port", do_reset_port},
 	{"reset-cf9", do_reset_cf9},
 	{"spin", do_spin},

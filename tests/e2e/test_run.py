@@ -53,6 +53,47 @@ def test_faults_have_names_statuses_and_registers():
         assert end['reason'] == word and end['status'] == status, r
 
 
+def test_a_reboot_is_not_a_power_off():
+    for how in ('reset-acpi', 'reset-port'):
+        r = kelvin('run', guest('fault'), '--', f'how={how}')
+        assert r.code == 191, r
+        assert r.err == f'kelvin: {r.err.split()[1]} the guest asked for a reboot ' \
+            '(with --console it can say why)\n', r
+        r = kelvin('run', '--json', guest('fault'), '--', f'how={how}')
+        end = json.loads(r.out.splitlines()[-1])
+        assert end['reason'] == 'reboot' and end['status'] == 191, r
+
+
+def test_a_panic_is_told_as_one():
+    r = kelvin('run', '--console', guest('fault'), '--', 'how=panic')
+    said = "the guest's kernel panicked: Kernel panic - not syncing: played"
+    assert r.code == 199 and len(r.err.splitlines()) == 1 and r.err.endswith(said + '\n'), r
+    ok('run', '--detach', '--console', '--id', 'p', guest('fault'), '--', 'how=panic')
+    wait_until(lambda: os.path.exists(vm_path('p', 'exit.json')), what='exit.json')
+    end = json.load(open(vm_path('p', 'exit.json')))
+    assert end['reason'] == 'kernel-panic' and end['status'] == 199 and end['text'] == said, end
+    assert end['console'].endswith('not syncing: played\n[    0.2] Call Trace:\n'), end
+    assert 'Call Trace' in open(vm_path('p', 'log')).read()
+    # Nobody heard it; and who powers off has not panicked, whatever it prints.
+    r = kelvin('run', guest('fault'), '--', 'how=panic')
+    assert r.code == 193 and 'with --console it can say why' in r.err, r
+    ok('run', '--console', guest('fault'), '--', 'how=panic-power')
+
+
+def test_stop_of_a_guest_without_a_power_button_does_not_wait():
+    for how in ('spin', 'wait'):
+        id = start('fault', f'how={how}')
+        begin = time.monotonic()
+        ok('stop', '--wait', '30s', id)
+        assert time.monotonic() - begin < 5
+    id = start('echo')
+    begin = time.monotonic()
+    ok('stop', id)
+    assert time.monotonic() - begin < 5
+    refused('stop', '--wait', 'soon', 'x', code=2, says='--wait')
+    refused('kill', '--wait', '1s', 'x', code=2, says='wait')
+
+
 def test_fault_of_a_detached_vm_leaves_its_log():
     ok('run', '--detach', '--id', 'f', guest('fault'), '--', 'how=triple-fault')
     wait_until(lambda: os.path.exists(vm_path('f', 'exit.json')), what='exit.json')
