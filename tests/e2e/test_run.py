@@ -94,6 +94,56 @@ def test_stop_of_a_guest_without_a_power_button_does_not_wait():
     refused('kill', '--wait', '1s', 'x', code=2, says='wait')
 
 
+def test_stop_presses_the_power_button():
+    ok('run', '--detach', '--wait-ready', '--id', 'b', guest('acpi'), '--', 'how=button')
+    begin = time.monotonic()
+    ok('stop', '--wait', '30s', 'b')
+    assert time.monotonic() - begin < 10
+    # It ended with a status of its own, so it was no operator who ended it.
+    p = subprocess.Popen([KELVIN, 'run', '--json', '--id', 'b', guest('acpi'), '--', 'how=button'],
+                         env=ENV, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    while b'ready' not in p.stdout.readline():
+        pass
+    wait_until(lambda: os.path.exists(vm_path('b', 'api.sock')), what='api.sock')
+    ok('stop', 'b')
+    end = json.loads(p.communicate()[0].splitlines()[-1])
+    assert end['reason'] == 'power-off' and end['status'] == 5 and p.returncode == 5, end
+
+
+def test_stop_ends_a_guest_that_does_not_power_off():
+    def deaf(id):
+        ok('run', '--detach', '--wait-ready', '--id', id, guest('acpi'), '--', 'how=deaf')
+        return time.monotonic()
+
+    begin = deaf('d')
+    ok('stop', '--wait', '700ms', 'd')
+    assert 0.7 <= time.monotonic() - begin < 10
+    for args in (('stop', '--wait', '0'), ('kill',)):
+        begin = deaf('d')
+        ok(*args, 'd')
+        assert time.monotonic() - begin < 5, args
+    # Paused: nobody there could do anything.
+    begin = deaf('d')
+    ok('pause', 'd')
+    ok('stop', '--wait', '30s', 'd')
+    assert time.monotonic() - begin < 5
+    # While one stop waits, another may be in more of a hurry.
+    begin = deaf('d')
+    status, text = http('d', 'PUT', '/kelvin/stop', {'wait_ms': 30000})
+    assert status == 204, text
+    assert running_ids() == ['d']
+    ok('stop', '--wait', '0', 'd')
+    assert time.monotonic() - begin < 10
+    # The button goes with a snapshot; a restored guest is pressed as the first was.
+    deaf('d')
+    d = fresh_dir('deaf')
+    ok('snapshot', 'd', d, '--stop')
+    ok('restore', '--detach', '--id', 'e', d)
+    begin = time.monotonic()
+    ok('stop', '--wait', '700ms', 'e')
+    assert 0.7 <= time.monotonic() - begin < 10
+
+
 def test_fault_of_a_detached_vm_leaves_its_log():
     ok('run', '--detach', '--id', 'f', guest('fault'), '--', 'how=triple-fault')
     wait_until(lambda: os.path.exists(vm_path('f', 'exit.json')), what='exit.json')
