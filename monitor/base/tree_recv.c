@@ -6,8 +6,8 @@
  * never through a link. So the worst a sender can do is to fill the destination.
  *
  * A file gets its name once its sender has said how long it is and that is what came. Until then it
- * has none (O_TMPFILE), so that even a receiver that is killed leaves nothing behind; where the file
- * system cannot do that, it has one of its own beside its place.
+ * has none (O_TMPFILE), so that even a receiver that is killed leaves nothing behind; where the
+ * file system cannot do that, it has one of its own beside its place.
  */
 #include <errno.h>
 #include <fcntl.h>
