@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """guests/linux/build: what it makes of tars, directories, container images and packages. No VMs."""
+import glob
 import gzip
 import hashlib
 import io
@@ -280,6 +281,18 @@ def test_images_hostile_names():
     assert open(victim, 'rb').read() == b'untouched'
 
 
+def test_images_deep():
+    """As deep as can be, and deeper; a disk image is staged below another path."""
+    name = 'd/' * 255 + 'leaf'
+    path = put_file('deep.tar', tar_bytes(member(name, b'deep')))
+    assert cpio(made('--from-tar', path) + '/initramfs.cpio')[name][6] == b'deep'
+    assert read_ext4(made('--from-tar', path, '--ext4') + '/root.ext4', '/' + name) == b'deep'
+    path = put_file('deep.tar', tar_bytes(member('d/' + name, b'')))
+    refuses('--from-tar', path, '--ext4', says='more than 256 directories deep')
+    path = put_file('deep.tar', tar_bytes(member('/'.join(['d' * 254] * 16) + '/leaf', b'')))
+    refuses('--from-tar', path, '--ext4', says='name too long')
+
+
 def test_images_links_inside_are_followed():
     c = cpio(made('--from-tar', put_file('in.tar', tar_bytes(
         folder('usr/lib'), link('lib', 'usr/lib'), link('deep', 'usr/../lib'),
@@ -505,6 +518,13 @@ def test_images_from_packages():
     assert stat_ext4(image, '/usr/bin/hostname')['Type'] == 'regular'  # not busybox's
     stat_ext4(image, '/usr/lib/x86_64-linux-gnu/libc.so.6')
     assert b'root:x:0:0' in read_ext4(image, '/etc/passwd')
+    root = glob.glob(cache + '/linux-image-*-cloud-amd64_*')[0]
+    out = fresh_dir('own')
+    build('--out', out, '--kernel', out + '/../debian/vmlinuz', '--modules',
+          glob.glob(root + '/lib/modules/*')[0], '--from-packages', '--cache', cache)
+    assert [n for n in cpio(out + '/initramfs.cpio') if n.startswith('modules/')] == [
+        n for n in small if n.startswith('modules/')]
+    refuses('--modules', TMP, '--from-packages', '--cache', cache, says='no kernel modules')
     assert 'apt knows no package "no-such-package"' in build(
         '--out', out, '--cache', cache, '--from-packages', 'no-such-package', code=1).err
     assert 'no name of a package' in build('--out', out, '--cache', cache,

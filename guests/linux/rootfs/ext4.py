@@ -163,7 +163,7 @@ def write(tree, dest, size, work):
     try:
         commands = _stage(tree, stage, work)
     except OSError as e:
-        name = show(str(e.filename or ''))
+        name = show(str(e.filename or ''))[-80:]
         raise Failure(f'{dest}: cannot be made: {e.strerror}: {name}') from None
     with whole(dest) as file:
         try:

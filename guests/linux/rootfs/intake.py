@@ -204,25 +204,26 @@ def add_directory(tree, path):
     seen = {}  # (device, inode) -> node, of files with several names
 
     def scan(where, parts):
-        try:
-            entries = sorted(os.scandir(where), key=lambda e: os.fsencode(e.name))
-            for e in entries:
-                st = e.stat(follow_symlinks=False)
-                if stat.S_ISSOCK(st.st_mode):
-                    continue
-                key = (st.st_dev, st.st_ino)
-                node = seen.get(key) or _stat_node(e.path, st)
-                if st.st_nlink > 1 and node.kind != DIR:
-                    seen[key] = node
-                tree.put(parts + [e.name], node, path)
-                if node.kind == DIR:
-                    scan(e.path, parts + [e.name])
-        except OSError as err:
-            name = show(err.filename or where)
-            raise Failure(f'{name}: cannot be read: {err.strerror}') from None
+        """Puts what is in a directory; yields the directories in there."""
+        for e in os.scandir(where):
+            st = e.stat(follow_symlinks=False)
+            if stat.S_ISSOCK(st.st_mode):
+                continue
+            key = (st.st_dev, st.st_ino)
+            node = seen.get(key) or _stat_node(e.path, st)
+            if st.st_nlink > 1 and node.kind != DIR:
+                seen[key] = node
+            tree.put(parts + [e.name], node, path)
+            if node.kind == DIR:
+                yield e.path, parts + [e.name]
 
-    tree.put([], _stat_node(path, os.stat(path)), path)
-    scan(path, [])
+    try:
+        tree.put([], _stat_node(path, os.stat(path)), path)
+        todo = [(path, [])]
+        while todo:
+            todo += scan(*todo.pop())
+    except OSError as e:
+        raise Failure(f'{show(e.filename or path)}: cannot be read: {e.strerror}') from None
 
 
 # ---- Debian packages ----

@@ -11,6 +11,7 @@ import stat
 from . import Failure
 
 NAME_MAX, PATH_MAX = 255, 4095
+DEPTH_MAX = 256  # names in a path: deep trees are hard to remove again, and nobody has them
 LINKS_MAX = 40  # symbolic links followed for one name, as in Linux
 
 DIR, FILE, LINK, CHAR, BLOCK, FIFO = (
@@ -113,6 +114,9 @@ class Tree:
             node.children = self.root.children
             self.root = node
             return
+        if len(parts) > DEPTH_MAX:
+            raise Failure(f'{what}: "{show("/".join(parts[:9]))}/...": lies more than {DEPTH_MAX} '
+                          'directories deep')
         parent = self._enter(parts[:-1], what, '/'.join(parts))
         old = parent.children.get(parts[-1])
         if old and old.kind == DIR and node.kind == DIR:
@@ -161,14 +165,15 @@ class Tree:
         if node:
             node.children.clear()
 
-    def walk(self, node=None, path=''):
+    def walk(self):
         """Yields (path, node) of all below the root, sorted, a directory before its files."""
-        for name in sorted((node or self.root).children, key=os.fsencode):
-            child = (node or self.root).children[name]
-            where = f'{path}/{name}' if path else name
-            yield where, child
-            if child.kind == DIR:
-                yield from self.walk(child, where)
+        todo = [('', self.root)]
+        while todo:
+            path, node = todo.pop()
+            if path:
+                yield path, node
+            for name in sorted(node.children, key=os.fsencode, reverse=True):
+                todo.append((f'{path}/{name}' if path else name, node.children[name]))
 
     def sizes(self):
         """(bytes of files, bytes of files in whole 4 KiB blocks, inodes)"""
