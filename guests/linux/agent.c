@@ -16,6 +16,8 @@
  * the kernel's generator, a clock that is behind is stepped, the network gets the address of the
  * hints, and the ready register is rung again.
  *
+ * `kelvin stop` presses the power button: process 1 then ends what runs, syncs, and powers off.
+ *
  * kelvin's words on the kernel's command line, for process 1:
  *	kelvin.root=DEV		mount it and go on there; kelvin.rootfstype=T; "ro"
  *	kelvin.init=PATH	the image's own init becomes process 1, the agent serves beside it
@@ -28,6 +30,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/input.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/vm_sockets.h>
@@ -50,7 +53,7 @@ struct agent {
 	bool step;     /* the next host's clock is worth more than ours */
 	bool rang;     /* ready, at least once */
 	pid_t command; /* whose end is the VM's */
-	int listen_fd, signal_fd, link_fd, event_fd;
+	int listen_fd, signal_fd, link_fd, event_fd, button_fd;
 	pid_t worker[WORKERS_MAX];
 };
 
@@ -110,7 +113,30 @@ static int open_signals(void)
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
+/*
+ * The power button, as the first input device: a VM of kelvin has no other. -1 where the kernel has
+ * no driver for it; then a stop of the VM is not an orderly one.
+ */
+static int open_button(void)
+{
+	return open("/dev/input/event0", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+}
+
 /* ---- events ---- */
+
+static void take_button(struct agent *a)
+{
+	struct input_event ev;
+	ssize_t n;
+
+	while ((n = read(a->button_fd, &ev, sizeof(ev))) == sizeof(ev))
+		if (ev.type == EV_KEY && ev.code == KEY_POWER && ev.value)
+			init_end(0, false);
+	if (n < 0 && errno == EAGAIN)
+		return;
+	close(a->button_fd); /* its driver was removed */
+	a->button_fd = -1;
+}
 
 static void look_at_identity(struct agent *a)
 {
@@ -188,6 +214,7 @@ static void begin_worker(struct agent *a, int fd, unsigned slot)
 	close(a->signal_fd);
 	close(a->link_fd);
 	close(a->event_fd);
+	close(a->button_fd);
 	serve(fd, a->step);
 	_exit(0);
 }
@@ -222,7 +249,8 @@ static _Noreturn void loop(struct agent *a)
 		struct pollfd p[] = {{.fd = a->listen_fd, .events = POLLIN},
 			{.fd = a->signal_fd, .events = POLLIN},
 			{.fd = a->link_fd, .events = POLLIN},
-			{.fd = a->event_fd, .events = POLLIN}};
+			{.fd = a->event_fd, .events = POLLIN},
+			{.fd = a->button_fd, .events = POLLIN}};
 
 		if (poll(p, ARRAY_SIZE(p), -1) <= 0)
 			continue;
@@ -233,6 +261,8 @@ static _Noreturn void loop(struct agent *a)
 		look_at_identity(a);
 		if (p[1].revents)
 			take_signals(a);
+		if (p[4].revents)
+			take_button(a);
 		if (p[0].revents)
 			take_connections(a);
 	}
@@ -268,7 +298,8 @@ static bool read_options(int argc, char **argv, struct options *o)
 
 int main(int argc, char **argv)
 {
-	static struct agent a = {.listen_fd = -1, .link_fd = -1, .event_fd = -1};
+	static struct agent a = {.listen_fd = -1, .link_fd = -1, .event_fd = -1,
+		.button_fd = -1};
 	struct options o = {0};
 
 	a.init = getpid() == 1;
@@ -292,7 +323,9 @@ int main(int argc, char **argv)
 		a.event_fd = hear(NETLINK_KOBJECT_UEVENT);
 	}
 	look_at_identity(&a);
-	if (a.init)
+	if (a.init) {
+		a.button_fd = open_button();
 		a.command = init_command();
+	}
 	loop(&a);
 }

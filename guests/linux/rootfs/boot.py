@@ -12,7 +12,8 @@ from .tree import CHAR, DIR, FILE, LINK, Node, Tree, directory, show, text
 
 # The devices of a kelvin VM; what they depend on comes along.
 MODULES = ['virtio_mmio', 'virtio_blk', 'virtio_net', 'vmw_vsock_virtio_transport']
-OPTIONAL = ['ext4', 'vmgenid', 'virtio_rng']  # modules of some kernels
+# Modules of some kernels. button and evdev: how the agent hears of the power button.
+OPTIONAL = ['ext4', 'vmgenid', 'virtio_rng', 'button', 'evdev']
 PACKERS = ('none', 'gzip', 'zstd')
 SEARCHED = ('usr/local/sbin', 'usr/local/bin', 'usr/sbin', 'usr/bin', 'sbin', 'bin')
 MIB = 1 << 20
