@@ -457,7 +457,7 @@ def test_images_usage():
                              '--json').out)
     assert facts['command'][0] == 'kelvin' and facts['root'] == out + '/root.ext4', facts
     r = build('--out', out, '--kernel', 'none', '--ext4', '--from-tar', path)
-    assert r.out.endswith('-- panic=-1 reboot=t cryptomgr.notests 8250.nr_uarts=0 '
+    assert r.out.endswith('-- panic=-1 reboot=a cryptomgr.notests 8250.nr_uarts=0 '
                           'kelvin.root=/dev/vda kelvin.rootfstype=ext4\n'), r
     r = build('--out', out, '--kernel', 'none', '--ext4', '--console', '--from-tar', path)
     assert 'run --detach --wait-ready --console ' in r.out and ' console=ttyS0 ' in r.out, r
