@@ -53,6 +53,12 @@ def test_faults_have_names_statuses_and_registers():
         assert end['reason'] == word and end['status'] == status, r
 
 
+def exit_report(id):
+    path = vm_path(id, 'exit.json')
+    wait_until(lambda: os.path.exists(path) and os.path.getsize(path), what='exit.json')
+    return json.load(open(path))
+
+
 def test_a_reboot_is_not_a_power_off():
     for how in ('reset-acpi', 'reset-port'):
         r = kelvin('run', guest('fault'), '--', f'how={how}')
@@ -69,8 +75,7 @@ def test_a_panic_is_told_as_one():
     said = "the guest's kernel panicked: Kernel panic - not syncing: played"
     assert r.code == 199 and len(r.err.splitlines()) == 1 and r.err.endswith(said + '\n'), r
     ok('run', '--detach', '--console', '--id', 'p', guest('fault'), '--', 'how=panic')
-    wait_until(lambda: os.path.exists(vm_path('p', 'exit.json')), what='exit.json')
-    end = json.load(open(vm_path('p', 'exit.json')))
+    end = exit_report('p')
     assert end['reason'] == 'kernel-panic' and end['status'] == 199 and end['text'] == said, end
     assert end['console'].endswith('not syncing: played\n[    0.2] Call Trace:\n'), end
     assert 'Call Trace' in open(vm_path('p', 'log')).read()
@@ -146,10 +151,9 @@ def test_stop_ends_a_guest_that_does_not_power_off():
 
 def test_fault_of_a_detached_vm_leaves_its_log():
     ok('run', '--detach', '--id', 'f', guest('fault'), '--', 'how=triple-fault')
-    wait_until(lambda: os.path.exists(vm_path('f', 'exit.json')), what='exit.json')
+    assert exit_report('f')['reason'] == 'triple-fault'
     log = open(vm_path('f', 'log')).read()
     assert 'triple-faulted' in log and 'rip' in log.lower(), log
-    assert json.load(open(vm_path('f', 'exit.json')))['reason'] == 'triple-fault'
     # Its name is free again.
     start('echo', id='f')
     assert not os.path.exists(vm_path('f', 'exit.json'))
