@@ -19,7 +19,7 @@ SEARCHED = ('usr/local/sbin', 'usr/local/bin', 'usr/sbin', 'usr/bin', 'sbin', 'b
 MIB = 1 << 20
 KERNEL_MIB = 128  # RAM of a Debian kernel with little to do
 # What kelvin gives Linux by itself, where there are no words; then without and with a console.
-WORDS = ['panic=-1', 'reboot=t', 'cryptomgr.notests']
+WORDS = ['panic=-1', 'reboot=a', 'cryptomgr.notests']
 QUIET, LOUD = ['8250.nr_uarts=0'], ['8250.nr_uarts=1', 'console=ttyS0']
 
 
