@@ -498,7 +498,7 @@ static int build(struct machine *m, const struct snap *snap, struct err *e)
 			 : load_kernel(m, &regs, e);
 	m->time.memory_ns = since_start_ns();
 	if (!r)
-		r = vm_create(&m->vm, m->mem, m->spec->vcpus, &vm_ops, m, e);
+		r = vm_create(&m->vm, m->mem, m->spec->vcpus, VM_CHIPS_LEAN, &vm_ops, m, e);
 	m->time.vm_ns = since_start_ns();
 	if (!r)
 		r = vmdir_create(&m->dir, m->spec, e);

@@ -17,7 +17,8 @@
  * has left the guest: a vCPU that halts with interrupts off may just wait for a lock (Linux does,
  * and its holder wakes it by a hypercall), so that each could be found halted at a time of its
  * own. If one is alive and has armed its timer, it may still die with nobody noticing, so it is
- * asked again.
+ * asked again. KVM's PIT, where there is one, counts as armed once it was programmed, and wakes
+ * even such a vCPU where it makes NMIs.
  */
 #include "vcpu/vcpu_int.h"
 
@@ -304,27 +305,25 @@ enum prospect {
 	NOT_STARTED, /* waits for what only another vCPU can give */
 };
 
-static bool timer_armed(struct vcpu *v)
+static bool timer_armed(struct vcpu *v, const struct kvm_lapic_state *lapic)
 {
 	struct {
 		struct kvm_msrs head;
 		struct kvm_msr_entry entry;
 	} deadline = {.head = {.nmsrs = 1}, .entry = {.index = MSR_TSC_DEADLINE}};
-	struct kvm_lapic_state lapic;
-	u32 lvt;
+	u32 lvt = lapic_reg(lapic, LVT_TIMER);
 
-	if (kvm_call(v->fd, KVM_GET_LAPIC, &lapic) < 0)
-		return false;
-	lvt = lapic_reg(&lapic, LVT_TIMER);
 	if (lvt & LVT_MASKED)
 		return false;
 	if ((lvt & LVT_TIMER_MODE) != LVT_TIMER_DEADLINE)
-		return lapic_reg(&lapic, TIMER_COUNT);
+		return lapic_reg(lapic, TIMER_COUNT);
 	return kvm_call(v->fd, KVM_GET_MSRS, &deadline) == 1 && deadline.entry.data;
 }
 
 static enum prospect prospect(struct vcpu *v)
 {
+	bool pc = v->vm->chips == VM_CHIPS_PC;
+	struct kvm_lapic_state lapic;
 	struct kvm_mp_state mp;
 	struct kvm_regs regs;
 
@@ -332,11 +331,12 @@ static enum prospect prospect(struct vcpu *v)
 		return WILL_WAKE;
 	if (mp.mp_state == KVM_MP_STATE_UNINITIALIZED || mp.mp_state == KVM_MP_STATE_INIT_RECEIVED)
 		return NOT_STARTED;
-	if (mp.mp_state != KVM_MP_STATE_HALTED || kvm_call(v->fd, KVM_GET_REGS, &regs) < 0)
+	if (mp.mp_state != KVM_MP_STATE_HALTED || kvm_call(v->fd, KVM_GET_REGS, &regs) < 0 ||
+	    kvm_call(v->fd, KVM_GET_LAPIC, &lapic) < 0)
 		return WILL_WAKE;
 	if (!(regs.rflags & RFLAGS_IF))
-		return HALTED;
-	return timer_armed(v) ? WILL_WAKE : MAY_WAKE;
+		return pc && pc_wakes_halted(&lapic) && pc_ticks(v->vm) ? WILL_WAKE : HALTED;
+	return timer_armed(v, &lapic) || (pc && pc_ticks(v->vm)) ? WILL_WAKE : MAY_WAKE;
 }
 
 /* Waits until no vCPU is in the guest. False: somebody wants them to park or leave, which those who

@@ -46,7 +46,9 @@ void boot_registers(const struct boot_regs *b, struct kvm_regs *regs, struct kvm
 {
 	struct kvm_segment data = flat(SEL_DATA, TYPE_DATA);
 
-	*regs = (struct kvm_regs){.rip = b->rip, .rflags = RFLAGS_RESERVED};
+	/* By PVH there is no stack, but kernels are seen that call before they have their own. */
+	*regs = (struct kvm_regs){
+		.rip = b->rip, .rflags = RFLAGS_RESERVED, .rsp = BOOT_STACK_GPA};
 	*sregs = (struct kvm_sregs){
 		.cs = flat(SEL_CODE, TYPE_CODE),
 		.ds = data, .es = data, .fs = data, .gs = data, .ss = data,
@@ -66,7 +68,6 @@ void boot_registers(const struct boot_regs *b, struct kvm_regs *regs, struct kvm
 		return;
 	}
 	regs->rsi = b->info_gpa;
-	regs->rsp = BOOT_STACK_GPA;
 	regs->rbp = BOOT_STACK_GPA;
 	sregs->cs.l = 1;
 	sregs->cs.db = 0;

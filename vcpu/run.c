@@ -128,7 +128,7 @@ static bool on_mmio(struct vcpu *v)
 		memcpy(data, run->mmio.data, sizeof(data));
 	else
 		memset(data, 0xff, sizeof(data));
-	if (gpa - IOAPIC_GPA >= IOAPIC_LEN)
+	if (vm->chips == VM_CHIPS_PC || gpa - IOAPIC_GPA >= IOAPIC_LEN)
 		vm->ops->mmio(vm->ctx, v, gpa, data, len, write);
 	else if (ioapic_mmio(&vm->ioapic, gpa - IOAPIC_GPA, data, len, write) &&
 		 vm_set_routes(vm) < 0)

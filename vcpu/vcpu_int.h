@@ -234,10 +234,11 @@ struct vm {
 	void *ctx;
 	unsigned count;
 	const struct cpu_template *cpu; /* for vm_boot(); the caller's, or NULL: all of the host */
+	enum vm_chips chips;
 	u32 tsc_khz;
 	bool tsc_scaled; /* tsc_khz is not the host's: vcpu_load() sets it */
 	u64 away_ns;     /* restored: how long ago the save was */
-	struct ioapic ioapic;
+	struct ioapic ioapic; /* with VM_CHIPS_PC only its lock: for pc_pulse() */
 	int irq_fd[GSI_COUNT]; /* irqfd of a pin, or -1 */
 
 	pthread_mutex_t lock;
@@ -261,6 +262,17 @@ struct vm {
 
 	struct vcpu vcpu[];
 };
+
+/* ---- KVM's own chips (pc.c) ---- */
+int pc_create(struct vm *vm, struct err *e);
+/* An edge on the pins of @gsi: it is in a local APIC, or pending in a chip, when this returns. */
+void pc_pulse(struct vm *vm, unsigned gsi);
+/* vm_signal() without its waking of waiters. */
+bool pc_signal(struct vm *vm, unsigned gsi);
+/* Whether the PIT may still raise an interrupt by itself; true where that cannot be known. */
+bool pc_ticks(struct vm *vm);
+/* Whether the PIT may wake a vCPU that halted with interrupts off: it can be made an NMI. */
+bool pc_wakes_halted(const struct kvm_lapic_state *lapic);
 
 /* ioctl() that goes on after a signal. */
 int kvm_call(int fd, unsigned long request, void *arg);

@@ -3,12 +3,13 @@
  * vm.c - build a VM in the order KVM charges least for, boot it, and take it apart.
  *
  * KVM makes a memory slot in 0.1 ms while nothing sits on its I/O bus, and in 4..8 ms (a grace
- * period) afterwards. So: VM, all slots, split irqchip, vCPUs, and only then ioeventfds.
+ * period) afterwards. So: VM, all slots, irqchip, vCPUs, and only then ioeventfds.
  *
  * Interrupts: the guest programs our IOAPIC (ioapic.c). Its unmasked pins are KVM's one routing
  * table of MSIs, set anew when the guest changes a pin and once at restore. vm_irq() writes the
  * pin's irqfd, and KVM puts the message into the local APIC without waking a vCPU thread into user
- * space; the loop thread, which parses what guests write, makes no KVM call for it.
+ * space; the loop thread, which parses what guests write, makes no KVM call for it. KVM's own chips
+ * are the exception; pc.c tells why.
  */
 #include "vcpu/vcpu_int.h"
 
@@ -117,9 +118,19 @@ static int add_vcpu(struct vm *vm, unsigned idx, struct err *e)
 	return 0;
 }
 
-static int build(struct vm *vm, const struct mem *mem, struct err *e)
+static int add_chips(struct vm *vm, struct err *e)
 {
 	struct kvm_enable_cap split = {.cap = KVM_CAP_SPLIT_IRQCHIP, .args = {GSI_COUNT}};
+
+	if (vm->chips == VM_CHIPS_PC)
+		return pc_create(vm, e);
+	if (kvm_call(vm->vm_fd, KVM_ENABLE_CAP, &split) < 0)
+		return err_sys(e, errno, "KVM_CAP_SPLIT_IRQCHIP (needs Linux 4.5 or newer)");
+	return 0;
+}
+
+static int build(struct vm *vm, const struct mem *mem, struct err *e)
+{
 	int r;
 
 	r = vm->kvm_fd = open_kvm(e);
@@ -138,8 +149,9 @@ static int build(struct vm *vm, const struct mem *mem, struct err *e)
 	/* Processors of Intel that cannot run real mode as a guest, in which APs start, need it. */
 	if (ioctl(vm->vm_fd, KVM_SET_TSS_ADDR, TSS_GPA) < 0)
 		return err_sys(e, errno, "KVM_SET_TSS_ADDR");
-	if (kvm_call(vm->vm_fd, KVM_ENABLE_CAP, &split) < 0)
-		return err_sys(e, errno, "KVM_CAP_SPLIT_IRQCHIP (needs Linux 4.5 or newer)");
+	r = add_chips(vm, e);
+	if (r)
+		return r;
 	r = ioctl(vm->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0ul);
 	if (r < (int)sizeof(struct kvm_run))
 		return err_sys(e, r < 0 ? errno : EPROTO, "KVM_GET_VCPU_MMAP_SIZE");
@@ -152,8 +164,8 @@ static int build(struct vm *vm, const struct mem *mem, struct err *e)
 	return 0;
 }
 
-int vm_create(struct vm **ret, const struct mem *mem, unsigned vcpus, const struct vm_ops *ops,
-	void *ctx, struct err *e)
+int vm_create(struct vm **ret, const struct mem *mem, unsigned vcpus, enum vm_chips chips,
+	const struct vm_ops *ops, void *ctx, struct err *e)
 {
 	struct vm *vm;
 	int r;
@@ -167,6 +179,7 @@ int vm_create(struct vm **ret, const struct mem *mem, unsigned vcpus, const stru
 	vm->ops = ops;
 	vm->ctx = ctx;
 	vm->count = vcpus;
+	vm->chips = chips;
 	vm->want = WANT_PARK;
 	pthread_mutex_init(&vm->lock, NULL);
 	pthread_cond_init(&vm->turn, NULL);
@@ -217,6 +230,8 @@ int vm_add_irq(struct vm *vm, unsigned gsi, struct err *e)
 	struct kvm_irqfd irqfd = {.gsi = gsi};
 
 	must(gsi < GSI_COUNT && vm->irq_fd[gsi] < 0);
+	if (vm->chips == VM_CHIPS_PC)
+		return 0; /* the pins are there */
 	vm->irq_fd[gsi] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (vm->irq_fd[gsi] < 0)
 		return err_sys(e, errno, "an eventfd for interrupt %u", gsi);
@@ -264,6 +279,11 @@ void vm_irq(struct vm *vm, unsigned gsi)
 {
 	u64 one = 1;
 
+	if (vm->chips == VM_CHIPS_PC) {
+		pc_pulse(vm, gsi);
+		wake_waiters(vm);
+		return;
+	}
 	must(gsi < GSI_COUNT && vm->irq_fd[gsi] >= 0);
 	/* A message nobody takes (a vector below 16, an absent APIC) is the guest's own doing. KVM
 	 * empties the eventfd as it is written, so it is never full. */
@@ -278,6 +298,12 @@ bool vm_signal(struct vm *vm, unsigned gsi)
 	struct kvm_msi msi = {0};
 
 	must(gsi < GSI_COUNT);
+	if (vm->chips == VM_CHIPS_PC) {
+		if (!pc_signal(vm, gsi))
+			return false;
+		wake_waiters(vm);
+		return true;
+	}
 	if (!ioapic_msi(&vm->ioapic, gsi, &route))
 		return false;
 	msi.address_lo = route.address_lo;

@@ -2,7 +2,7 @@
 /*
  * vm.h - a KVM virtual machine and its vCPU threads: every KVM ioctl is behind this header.
  *
- * Built in the order KVM charges least for: VM, memory slots, split irqchip, vCPUs (vm_create),
+ * Built in the order KVM charges least for: VM, memory slots, irqchip, vCPUs (vm_create),
  * then ioeventfds (vm_add_device), CPUID and registers or saved state, then threads.
  *
  * Threads: the loop thread builds, starts, pauses, saves and stops. One thread a vCPU runs
@@ -19,7 +19,7 @@
 #include "vcpu/cpu_template.h"
 
 #define VCPU_MAX      32u
-#define GSI_COUNT     24u /* pins of our IOAPIC */
+#define GSI_COUNT     24u /* pins of the IOAPIC */
 #define IOAPIC_GPA    0xFEC00000ull
 #define LAPIC_GPA     0xFEE00000ull
 
@@ -73,12 +73,18 @@ struct vm_ops {
 	void (*ended)(void *ctx, const struct end_report *r);
 };
 
+/* What takes interrupts between the devices and the local APICs, which are KVM's. */
+enum vm_chips {
+	VM_CHIPS_LEAN, /* our edge-only IOAPIC, and no other timer than the local APIC's */
+	VM_CHIPS_PC,   /* KVM's PIC, IOAPIC and PIT (pc.c) */
+};
+
 /*
  * Opens /dev/kvm and makes a VM over @mem with @vcpus vCPUs (1..VCPU_MAX). Errors name /dev/kvm
  * and what to do (no such device: load kvm_intel/kvm_amd; permission: group kvm).
  */
-int vm_create(struct vm **ret, const struct mem *mem, unsigned vcpus, const struct vm_ops *ops,
-	void *ctx, struct err *e);
+int vm_create(struct vm **ret, const struct mem *mem, unsigned vcpus, enum vm_chips chips,
+	const struct vm_ops *ops, void *ctx, struct err *e);
 /* Ends threads that run (kick and join), closes everything. Slow (KVM waits for grace periods):
  * answer clients first. NULL is fine. */
 void vm_destroy(struct vm **vm);
@@ -91,7 +97,7 @@ int vm_add_device(struct vm *vm, u64 notify_gpa, int kick_fd, unsigned gsi, stru
 int vm_add_irq(struct vm *vm, unsigned gsi, struct err *e);
 
 /* Raises edge interrupt @gsi, which was added: wakes a vCPU in vcpu_wait(), and, where the guest
- * unmasked the IOAPIC pin, injects it by its irqfd. Any thread. */
+ * unmasked the pin, injects it before it wakes that one. Any thread. */
 void vm_irq(struct vm *vm, unsigned gsi);
 
 /*
@@ -168,16 +174,21 @@ void vm_cpu_model(const struct vm *vm, char *out, size_t cap);
  */
 int vm_save(struct vm *vm, struct enc *out, struct err *e);
 int vcpu_save(struct vm *vm, unsigned idx, struct enc *out, struct err *e);
+/* KVM's interrupt chips and PIT; of a VM with VM_CHIPS_PC, after its vCPUs. */
+int vm_save_pc(struct vm *vm, struct enc *out, struct err *e);
 /*
  * Loads into a VM fresh from vm_create() (no vm_boot()). @data is hostile: everything is parsed and
  * checked before the first ioctl. vcpu_load() refuses, naming the feature ("avx512f"), state made
  * on a CPU that had what this host lacks.
- * Order: vm_load(), then vcpu_load() for each, then vm_start().
+ * Order: vm_load(), then vcpu_load() for each, vm_load_pc() where there are these chips (what they
+ * have pending goes to the local APICs at once), then vm_start().
  */
 int vm_load(struct vm *vm, const void *data, size_t len, struct err *e);
 int vcpu_load(struct vm *vm, unsigned idx, const void *data, size_t len, struct err *e);
+int vm_load_pc(struct vm *vm, const void *data, size_t len, struct err *e);
 /* Only parses and checks, without a VM: for inspect and verify. */
 int vm_check(const void *data, size_t len, struct err *e);
+int vm_check_pc(const void *data, size_t len, struct err *e);
 int vcpu_check(const void *data, size_t len, struct err *e);
 
 /* A readable list, cut to fit @cap, of what CPU a saved vCPU needs: "AuthenticAMD family 25

@@ -90,7 +90,7 @@ static void build(struct world *w, unsigned vcpus)
 	assert_int_equal(mem_create(&w->mem, 2 * MEM_MIN_SIZE, MEM_ANON, &e), 0);
 	assert_true(mem_write(w->mem, CODE_GPA, starter, sizeof(starter)));
 	assert_true(mem_write(w->mem, START_GPA, started, sizeof(started)));
-	if (vm_create(&w->vm, w->mem, vcpus, &ops, w, &e))
+	if (vm_create(&w->vm, w->mem, vcpus, VM_CHIPS_LEAN, &ops, w, &e))
 		fail_msg("%s", e.msg);
 }
 

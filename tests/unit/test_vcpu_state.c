@@ -378,6 +378,7 @@ static void test_boot_registers_pvh(void **state)
 	boot_registers(&b, &r, &s);
 	assert_int_equal(r.rip, 0x100000);
 	assert_int_equal(r.rbx, 0x6000);
+	assert_int_equal(r.rsp, 0x8ff0); /* Nanos calls before it sets one */
 	assert_int_equal(r.rflags, 2);
 	assert_int_equal(s.cr0, 0x11);
 	assert_int_equal(s.cr4, 0);

@@ -47,7 +47,7 @@ static void build(struct world *w)
 
 	memset(w, 0, sizeof(*w));
 	assert_int_equal(mem_create(&w->mem, 2 * MEM_MIN_SIZE, MEM_ANON, &e), 0);
-	if (vm_create(&w->vm, w->mem, 1, &ops, w, &e))
+	if (vm_create(&w->vm, w->mem, 1, VM_CHIPS_LEAN, &ops, w, &e))
 		fail_msg("%s", e.msg);
 }
 
@@ -212,8 +212,9 @@ static void bad_counts_are_refused(void **state)
 	struct err e = {0};
 
 	assert_int_equal(mem_create(&mem, MEM_MIN_SIZE, MEM_ANON, &e), 0);
-	assert_int_equal(vm_create(&vm, mem, 0, &ops, NULL, &e), -EINVAL);
-	assert_int_equal(vm_create(&vm, mem, VCPU_MAX + 1, &ops, NULL, &e), -EINVAL);
+	assert_int_equal(vm_create(&vm, mem, 0, VM_CHIPS_LEAN, &ops, NULL, &e), -EINVAL);
+	assert_int_equal(
+		vm_create(&vm, mem, VCPU_MAX + 1, VM_CHIPS_LEAN, &ops, NULL, &e), -EINVAL);
 	assert_null(vm);
 	vm_destroy(&vm);
 	mem_destroy(&mem);
@@ -250,7 +251,7 @@ static void more_than_kvm_allows_is_one_line(void **state)
 	pid = fork();
 	if (pid == 0) {
 		allow_two();
-		if (vm_create(&vm, mem, 3, &ops, NULL, &e) != -EINVAL || vm)
+		if (vm_create(&vm, mem, 3, VM_CHIPS_LEAN, &ops, NULL, &e) != -EINVAL || vm)
 			_exit(1);
 		_exit(strcmp(e.msg, "3 vCPUs: KVM on this host allows a VM no more than 2") ? 2 : 0);
 	}
