@@ -6,15 +6,15 @@
  *
  *   RSDP  the root: "RSD PTR " at a multiple of 16 (5.2.5.3); points to the XSDT
  *   XSDT  points to the FADT and the MADT (5.2.8)
- *   FADT  says what is not there: hardware-reduced ACPI (4.1), no 8042, VGA or CMOS clock; has
+ *   FADT  says what is not there: hardware-reduced ACPI (4.1), no VGA, 8042 or CMOS clock; has
  *         the registers for sleep and reset; points to the DSDT (5.2.9)
  *   MADT  a local APIC for each vCPU, and our I/O APIC, which takes all interrupts (5.2.12)
  *   DSDT  AML: one device for each virtio-mmio window, the serial port, the power button, the
  *         generation counter, the device for their events, and \_S5 (7.4.2.6)
  *
  * Hardware-reduced means that there are no fixed ACPI registers, no SCI and no FACS, so that Linux
- * looks for no PIC, PIT or PM timer either. Power-off is two registers of a byte each in the
- * doorbell page, which bus.c answers.
+ * looks for no PIC, PIT or PM timer either, not even where there are some (`pc`). Power-off is two
+ * registers of a byte each in the doorbell page, which bus.c answers.
  *
  * Events: the Generic Event Device (5.6.9) has an interrupt for each kind; its method _EVT, given
  * the interrupt's number, notifies the device that it is about. So there is no register that says
@@ -65,8 +65,9 @@
 #define FADT_SLEEP_STS  256u
 #define FADT_HYPERVISOR 268u
 
-/* No VGA, no CMOS clock; not set: legacy devices, 8042 (table 5.11). */
-#define BOOT_ARCH (1u << 2 | 1u << 5)
+/* No VGA, no CMOS clock; not set: legacy devices, 8042 (table 5.11). A pc has these two. */
+#define BOOT_ARCH    (1u << 2 | 1u << 5)
+#define BOOT_ARCH_PC (1u << 2 | 1u << 1)
 /* WBINVD works, C1 works, no fixed power or sleep button, there is a reset register, hardware-
  * reduced (table 5.10). */
 #define FLAGS (1u << 0 | 1u << 2 | 1u << 4 | 1u << 5 | 1u << 10 | 1u << 20)
@@ -77,6 +78,7 @@
 #define MADT_LAPIC   0u
 #define MADT_IOAPIC  1u
 #define LAPIC_USABLE 1u
+#define PCAT_COMPAT  1u /* a pair of 8259s */
 
 static const char oem_id[6] = "KELVIN";
 static const char oem_table[8] = "KELVINVM";
@@ -244,7 +246,7 @@ static size_t add_madt(struct aml *t, const struct acpi_config *c)
 	size_t at = table_begin(t, "APIC", MADT_REVISION);
 
 	aml_raw(t, c->lapic_gpa, 4);
-	aml_raw(t, 0, 4); /* no pair of 8259s */
+	aml_raw(t, c->pc ? PCAT_COMPAT : 0, 4);
 	for (unsigned i = 0; i < c->vcpus; i++) {
 		aml_raw(t, MADT_LAPIC | 8u << 8, 2);
 		aml_raw(t, i, 1); /* processor's _UID */
@@ -277,7 +279,7 @@ static size_t add_fadt(struct aml *t, const struct acpi_config *c, u64 dsdt_gpa)
 	u8 f[FADT_LEN] = {0};
 
 	put(f, FADT_DSDT, dsdt_gpa, 4);
-	put(f, FADT_BOOT_ARCH, BOOT_ARCH, 2);
+	put(f, FADT_BOOT_ARCH, c->pc ? BOOT_ARCH_PC : BOOT_ARCH, 2);
 	put(f, FADT_FLAGS, FLAGS, 4);
 	put_register(f, FADT_RESET_REG, c->regs_gpa + ACPI_REG_RESET);
 	put(f, FADT_RESET_VAL, ACPI_RESET_VALUE, 1);

@@ -26,6 +26,7 @@ struct acpi_config {
 	unsigned vcpus; /* 1 .. ACPI_VCPUS_MAX; APIC id = index */
 	u32 ioapic_gpa, lapic_gpa;
 	u64 regs_gpa; /* of the registers above */
+	bool pc; /* there are 8259s, an 8042 and a CMOS clock too */
 	/* virtio-mmio: window n at window_gpa + n * window_len, its interrupt first_gsi + n. */
 	unsigned devices; /* 0 .. ACPI_DEVICES_MAX */
 	u32 window_gpa, window_len, first_gsi;

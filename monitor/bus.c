@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * bus.c - what answers at addresses that are not RAM: the doorbell page, the virtio-mmio windows,
- * with --console, one 16550, and the command by which a PC's keyboard controller resets it.
- * Everything else reads as all ones and is counted.
+ * with --console one 16550, in a pc a clock and a keyboard controller, and in the other machine
+ * that controller's command to reset. Everything else reads as all ones and is counted.
  *
  * Runs on vCPU threads. The doorbell (stores; loads give 0):
  *   0x00 ready  1 to 4 bytes, 123: the guest is ready (Firecracker's boot timer stores one)
@@ -23,8 +23,6 @@
 #define DOORBELL_POWER 0x04u
 #define DOORBELL_WAIT  0x08u
 #define READY_VALUE    123u
-#define KEYBOARD_PORT  0x64u
-#define KEYBOARD_RESET 0xfeu
 
 /*
  * Passes the first ready on from here, not from the loop: whoever waits for it measures how long a
@@ -106,6 +104,32 @@ void bus_mmio(void *ctx, struct vcpu *v, u64 gpa, u8 *data, unsigned len, bool w
 	__atomic_fetch_add(&m->unmapped, 1, __ATOMIC_RELAXED);
 }
 
+/* One byte at a port that only a pc has. False: it is none of these. */
+static bool pc_port(struct machine *m, struct vcpu *v, u16 port, u8 *data, bool write)
+{
+	bool reset = false, known = true;
+
+	pthread_mutex_lock(&m->pc_lock);
+	if (port - CMOS_PORT < CMOS_PORTS) {
+		if (write)
+			cmos_write(&m->cmos, (u16)(port - CMOS_PORT), *data);
+		else
+			*data = cmos_read(&m->cmos, (u16)(port - CMOS_PORT),
+				clock_ns(CLOCK_REALTIME));
+	} else if (port == I8042_DATA_PORT || port == I8042_COMMAND_PORT) {
+		if (write)
+			reset = i8042_write(&m->i8042, port, *data);
+		else
+			*data = i8042_read(&m->i8042, port);
+	} else {
+		known = false;
+	}
+	pthread_mutex_unlock(&m->pc_lock);
+	if (reset)
+		vcpu_reboot(v);
+	return known;
+}
+
 void bus_pio(void *ctx, struct vcpu *v, u16 port, u8 *data, unsigned len, bool write)
 {
 	struct machine *m = ctx;
@@ -117,7 +141,9 @@ void bus_pio(void *ctx, struct vcpu *v, u16 port, u8 *data, unsigned len, bool w
 			*data = serial_read(m->serial, (u16)(port - SERIAL_PORT));
 		return;
 	}
-	if (port == KEYBOARD_PORT && write && len == 1 && *data == KEYBOARD_RESET) {
+	if (m->spec->kind == MACHINE_PC && len == 1 && pc_port(m, v, port, data, write))
+		return;
+	if (port == I8042_COMMAND_PORT && write && len == 1 && *data == I8042_RESET) {
 		vcpu_reboot(v);
 		return;
 	}

@@ -9,7 +9,7 @@
 #include "monitor/vm_opts.h"
 
 enum { OPT_MEMORY = OPT_OWN, OPT_CPUS, OPT_INITRD, OPT_CONSOLE, OPT_BOOT, OPT_MEMFD,
-	OPT_KERNEL_CACHE, OPT_CPU };
+	OPT_KERNEL_CACHE, OPT_CPU, OPT_MACHINE };
 
 #define DISK_KEYS                                                                                  \
 	"ro, sync=writeback|unsafe|direct, id=ID,\n"                                               \
@@ -42,6 +42,11 @@ static const struct opt_spec opts[] = {
 		"where unpacked kernels are kept for the next boot\n"
 		"(default $XDG_CACHE_HOME/kelvin or ~/.cache/kelvin)",
 		OPT_KERNEL_CACHE},
+	{"machine", "auto|lean|pc",
+		"pc has KVM's PIC, IOAPIC and PIT, a CMOS clock and an\n"
+		"MP table besides (default auto: lean for Linux and kit\n"
+		"guests, pc for all others)",
+		OPT_MACHINE},
 	{"memfd", NULL, "guest RAM in a memfd, for other processes to map", OPT_MEMFD},
 	VM_OPTS,
 };
@@ -117,6 +122,10 @@ static int own_opt(const struct opt_parser *p, struct launch *l, int id, const c
 		return copy_path(p, l->spec.cpu, arg, "CPU template");
 	case OPT_INITRD: return copy_path(p, l->spec.initrd, arg, "initrd");
 	case OPT_CONSOLE: l->spec.console = true; return 0;
+	case OPT_MACHINE:
+		if (!kind_from_name(arg, &l->spec.kind))
+			return usage_error(p, "--machine: auto, lean or pc, not \"%s\"", arg);
+		return 0;
 	case OPT_MEMFD: l->spec.memfd = true; return 0;
 	case OPT_KERNEL_CACHE:
 		if (!arg[0] || strlen(arg) >= sizeof(l->spec.kernel_cache))

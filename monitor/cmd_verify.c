@@ -6,6 +6,8 @@
 
 #include "monitor/show.h"
 #include "monitor/base/clock.h"
+#include "monitor/cmos.h"
+#include "monitor/i8042.h"
 #include "monitor/verb.h"
 #include "monitor/vm_verb.h"
 #include "snapshot/snapshot.h"
@@ -42,12 +44,20 @@ static void show_progress(void *ctx, u64 done, u64 total)
 /* The sections whose content somebody here can judge without a VM. */
 static int check_section(const struct snap_section *s, struct err *e)
 {
+	struct cmos cmos;
+	struct i8042 i8042;
 	int r = 0;
 
 	if (strcmp(s->tag, "vm") == 0)
 		r = vm_check(s->data, s->len, e);
 	else if (strncmp(s->tag, "vcpu", 4) == 0)
 		r = vcpu_check(s->data, s->len, e);
+	else if (strcmp(s->tag, "chips") == 0)
+		r = vm_check_pc(s->data, s->len, e);
+	else if (strcmp(s->tag, "cmos") == 0)
+		r = cmos_load(&cmos, s->data, s->len, e);
+	else if (strcmp(s->tag, "i8042") == 0)
+		r = i8042_load(&i8042, s->data, s->len, e);
 	if (r)
 		err_wrap(e, "section %s at offset %" PRIu64, s->tag, s->offset);
 	return r;

@@ -209,10 +209,11 @@ json_t *machine_facts(const struct machine *m)
 		uuid[2 * i + 1] = hex[m->vm_uuid[i] & 15];
 	}
 	uuid[32] = 0;
-	j = json_pack("{s:s, s:s, s:i, s:I, s:i, s:s, s:s, s:I, s:I, s:i, s:b, s:s}", "id", s->id,
-		"state", life_name(m->life), "pid", (int)getpid(), "memory", (json_int_t)s->memory,
-		"vcpus", (int)s->vcpus, "kernel", s->kernel, "cmdline", s->cmdline, "started_ns",
-		(json_int_t)m->started_ns, "uptime_ms",
+	j = json_pack("{s:s, s:s, s:s, s:i, s:I, s:i, s:s, s:s, s:I, s:I, s:i, s:b, s:s}", "id",
+		s->id, "state", life_name(m->life), "machine", kind_name(s->kind), "pid",
+		(int)getpid(), "memory", (json_int_t)s->memory, "vcpus", (int)s->vcpus, "kernel",
+		s->kernel, "cmdline", s->cmdline, "started_ns", (json_int_t)m->started_ns,
+		"uptime_ms",
 		(json_int_t)((clock_ns(CLOCK_REALTIME) - m->started_ns) / 1000000), "generation",
 		(int)m->generation, "ready", (int)__atomic_load_n(&m->ready_rung, __ATOMIC_RELAXED),
 		"vm_id", uuid);

@@ -7,6 +7,7 @@
 
 #include "monitor/base/cleanup.h"
 #include "monitor/kcache.h"
+#include "monitor/kind.h"
 #include "monitor/loader.h"
 #include "monitor/vm_verb.h"
 
@@ -33,9 +34,10 @@ static const char *kind_text(const struct kernel_info *k)
 
 static json_t *describe(const struct kernel_info *k, const char *path)
 {
-	return json_pack("{s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:s, s:s}", "kernel", path,
-		"kind", kind_text(k), "format", k->is_bzimage ? "bzImage" : "ELF64", "packed",
-		pack_text(k->packed_as), "pvh", k->has_pvh, "pvh_entry", (json_int_t)k->pvh_entry,
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:s, s:s}", "kernel",
+		path, "kind", kind_text(k), "machine", kind_name(kind_for_kernel(k)), "format",
+		k->is_bzimage ? "bzImage" : "ELF64", "packed", pack_text(k->packed_as), "pvh",
+		k->has_pvh, "pvh_entry", (json_int_t)k->pvh_entry,
 		"elf_entry", (json_int_t)k->elf_entry, "low", (json_int_t)k->low, "high",
 		(json_int_t)k->high, "cmdline", kernel_default_cmdline(k, false),
 		"cmdline_console", kernel_default_cmdline(k, true));
@@ -51,6 +53,7 @@ static void print(const struct kernel_info *k, const char *path)
 	show_line("kernel", "%s", path);
 	show_line("kind", "%s, %s, packing: %s", kind_text(k), k->is_bzimage ? "bzImage" : "ELF64",
 		pack_text(k->packed_as));
+	show_line("machine", "%s", kind_name(kind_for_kernel(k)));
 	if (k->has_pvh)
 		show_line("entry", "PVH at %#llx (--boot linux64: %#llx)",
 			(unsigned long long)k->pvh_entry, (unsigned long long)k->elf_entry);

@@ -10,6 +10,10 @@
  * Of the 4 GiB, only the gigabytes that hold RAM and the one that holds the devices are mapped:
  * each costs a page of guest RAM to describe. Devices must be reachable before the guest has page
  * tables of its own, because a unikernel may never make any.
+ *
+ * Not so in a pc (map_one_gib): Firecracker maps the first GiB and nothing else, and a kernel that
+ * was built for it may put its own pages where it expects to find no mapping (Nanos has its stacks
+ * below 4 GiB).
  */
 #include "monitor/loader_int.h"
 
@@ -85,13 +89,14 @@ static void write_zero_page(const struct mem *m, const struct boot_extras *x)
 	put_table(m, GPA_ZERO_PAGE, page, sizeof(page));
 }
 
-static void write_page_tables(const struct mem *m)
+static void write_page_tables(const struct mem *m, bool map_one_gib)
 {
 	u64 pml4 = GPA_PDPT | PTE_PRESENT_RW;
 	u64 pdpt[4] = {0}, pd[PT_ENTRIES];
 
 	for (u64 gib = 0; gib < ARRAY_SIZE(pdpt); gib++) {
-		if (gib * GIB >= m->region[0].len && gib != MEM_GAP_GPA / GIB)
+		if (map_one_gib ? gib > 0
+				: gib * GIB >= m->region[0].len && gib != MEM_GAP_GPA / GIB)
 			continue;
 		for (u64 i = 0; i < PT_ENTRIES; i++)
 			pd[i] = (gib * GIB + i * LARGE_LEN) | PTE_LARGE | PTE_PRESENT_RW;
@@ -106,7 +111,7 @@ void linux64_setup(const struct mem *m, const struct kernel_image *img, const st
 	struct boot_regs *regs)
 {
 	write_zero_page(m, x);
-	write_page_tables(m);
+	write_page_tables(m, x->map_one_gib);
 	put_table(m, GPA_GDT, gdt, sizeof(gdt));
 	*regs = (struct boot_regs){.mode = BOOT_LINUX64, .rip = img->info.elf_entry,
 		.info_gpa = GPA_ZERO_PAGE, .gdt_gpa = GPA_GDT, .idt_gpa = GPA_IDT,

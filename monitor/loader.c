@@ -20,8 +20,8 @@
 
 #include "monitor/base/arith.h"
 
-/* Conventional memory ends where PCs had the extended BIOS data, BIOS and, now, ACPI tables. */
-#define GPA_BIOS 0x9fc00ull
+/* Conventional memory ends where PCs had the extended BIOS data, BIOS and, now, the tables. */
+#define GPA_BIOS GPA_MPTABLE
 #define LINUX_CMDLINE 2047u /* COMMAND_LINE_SIZE of x86, less its NUL */
 
 int read_exactly(int fd, const char *path, u64 off, void *dst, u64 len, struct err *e)
@@ -172,10 +172,10 @@ static int choose_mode(const struct kernel *kernel, const struct load_request *r
 			" to %#" PRIx64 ")", kernel->path,
 			k->has_pvh ? "" : "has no PVH entry point, and ", k->elf_entry, k->low,
 			k->high);
-	if (k->elf_entry >= MEM_HIGH_GPA)
+	if (k->elf_entry >= (req->map_one_gib ? 1ull << 30 : MEM_HIGH_GPA))
 		return err_set(e, -ENOEXEC, "%s: its entry point %#" PRIx64
-			" is above 4 GiB, which the boot page tables do not map", kernel->path,
-			k->elf_entry);
+			" is above %u GiB, which the boot page tables do not map", kernel->path,
+			k->elf_entry, req->map_one_gib ? 1 : 4);
 	*ret = BOOT_LINUX64;
 	return 0;
 }
@@ -216,7 +216,8 @@ static int load_segment(struct mem *m, const struct kernel *k, const struct kern
 int kernel_load(struct mem *m, const struct load_request *req, struct boot_regs *regs,
 	struct err *e)
 {
-	struct boot_extras x = {.cmdline = req->cmdline, .rsdp_gpa = req->rsdp_gpa};
+	struct boot_extras x = {.cmdline = req->cmdline, .rsdp_gpa = req->rsdp_gpa,
+		.map_one_gib = req->map_one_gib};
 	const struct kernel *k = req->kernel;
 	enum boot_mode mode = BOOT_PVH;
 	int r = choose_mode(k, req, &mode, e);

@@ -20,6 +20,7 @@
 #define GPA_ZERO_PAGE    0x7000ull
 #define GPA_PAGE_TABLE   0x9000ull /* PML4, then PDPT at 0xa000, PD from 0xb000 */
 #define GPA_CMDLINE      0x20000ull
+#define GPA_MPTABLE      0x9fc00ull /* the last KiB that a PC has below 640 KiB */
 #define GPA_ACPI         0xe0000ull
 #define GPA_RESET_VECTOR 0xffff0ull
 #define GPA_HIMEM        0x100000ull /* kernels may not reach below */
@@ -62,6 +63,7 @@ struct load_request {
 	const char *initrd_path;
 	const char *cmdline;     /* complete, device words included; ASCII */
 	enum boot_choice boot;
+	bool map_one_gib; /* by the Linux 64-bit protocol, instead of 4 GiB (linux64.c) */
 	u64 rsdp_gpa; /* of the ACPI tables; 0: there are none */
 };
 

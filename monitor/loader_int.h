@@ -34,6 +34,7 @@ struct kernel {
 struct boot_extras {
 	const char *cmdline;
 	u64 rsdp_gpa; /* 0: there are none */
+	bool map_one_gib;
 	u64 initrd_gpa, initrd_len; /* length 0: there is none */
 };
 

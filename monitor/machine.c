@@ -22,10 +22,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "monitor/acpi.h"
 #include "monitor/base/cleanup.h"
 #include "monitor/base/log.h"
 #include "monitor/machine_int.h"
+#include "monitor/tables.h"
 
 #define RING_ENTRIES  256u
 #define POLL_NS       50000u /* see poll_window_ns() */
@@ -357,47 +357,6 @@ static int open_input(int *ret, const char *path, const char *what, struct err *
 	return *ret < 0 ? err_sys(e, errno, "cannot open the %s %s", what, path) : 0;
 }
 
-_Static_assert(DEVICES_MAX <= ACPI_DEVICES_MAX && VCPU_MAX <= ACPI_VCPUS_MAX, "described");
-_Static_assert(VIRTIO_GSI + DEVICES_MAX <= BUTTON_GSI && GENID_GSI < GSI_COUNT, "apart");
-
-/* Describes the machine to guests that ask ACPI. */
-static void write_acpi(const struct machine *m)
-{
-	struct acpi_config c = {
-		.vcpus = m->spec->vcpus,
-		.ioapic_gpa = (u32)IOAPIC_GPA,
-		.lapic_gpa = (u32)LAPIC_GPA,
-		.regs_gpa = DOORBELL_GPA + DOORBELL_ACPI,
-		.devices = devices_count(m->spec),
-		.window_gpa = (u32)VIRTIO_GPA,
-		.window_len = VIRTIO_MMIO_WINDOW,
-		.first_gsi = VIRTIO_GSI,
-		.serial_port = m->spec->console ? SERIAL_PORT : 0,
-		.serial_gsi = SERIAL_GSI,
-		.button_gsi = BUTTON_GSI,
-		.genid_gsi = GENID_GSI,
-		.genid_gpa = GPA_ACPI + ACPI_GENID,
-	};
-	u8 tables[ACPI_LEN_MAX];
-	size_t len = acpi_build(tables, GPA_ACPI, &c);
-	bool written = mem_write(m->mem, GPA_ACPI, tables, len);
-
-	must(written); /* below 1 MiB, so in RAM of any size */
-}
-
-/*
- * Where a PC begins after a reset, and where Linux jumps that knows no other way to reboot: asks
- * the keyboard controller for one (bus.c).
- */
-static void write_reset_vector(const struct machine *m)
-{
-	/* mov al, 0xfe; out 0x64, al; hlt */
-	static const u8 code[] = {0xb0, 0xfe, 0xe6, 0x64, 0xf4};
-	bool written = mem_write(m->mem, GPA_RESET_VECTOR, code, sizeof(code));
-
-	must(written);
-}
-
 /* RAM with a kernel in it. */
 static int load_kernel(struct machine *m, struct boot_regs *regs, struct err *e)
 {
@@ -411,6 +370,8 @@ static int load_kernel(struct machine *m, struct boot_regs *regs, struct err *e)
 		r = open_input(&initrd_fd, s->initrd, "initrd", e);
 	if (!r)
 		r = kernel_open(&kernel, kernel_fd, s->kernel, s->kernel_cache, e);
+	if (!r && s->kind == MACHINE_AUTO)
+		s->kind = kind_for_kernel(kernel_info(kernel));
 	if (!r && !s->has_cmdline)
 		snprintf(s->cmdline, sizeof(s->cmdline), "%s",
 			kernel_default_cmdline(kernel_info(kernel), s->console));
@@ -424,14 +385,13 @@ static int load_kernel(struct machine *m, struct boot_regs *regs, struct err *e)
 		.initrd_path = s->initrd,
 		.cmdline = s->cmdline,
 		.boot = s->boot,
+		.map_one_gib = s->kind == MACHINE_PC,
 		.rsdp_gpa = GPA_ACPI,
 	};
 	if (!r)
 		r = kernel_load(m->mem, &req, regs, e);
 	if (!r) {
-		write_acpi(m);
-		if (kernel_info(kernel)->is_bzimage || kernel_info(kernel)->has_linux)
-			write_reset_vector(m);
+		tables_write(m, kernel_info(kernel));
 		identity_boot(m);
 	}
 	kernel_close(&kernel);
@@ -449,6 +409,25 @@ static int load_section(const struct snap *s, const char *tag, const struct snap
 	return r;
 }
 
+/* What only a pc has. After the vCPUs (vm.h). */
+static int load_pc(struct machine *m, const struct snap *s, struct err *e)
+{
+	const struct snap_section *sec;
+	int r = load_section(s, "chips", &sec, e);
+
+	if (!r && vm_load_pc(m->vm, sec->data, sec->len, e))
+		r = err_wrap(e, "section chips");
+	if (!r)
+		r = load_section(s, "cmos", &sec, e);
+	if (!r && cmos_load(&m->cmos, sec->data, sec->len, e))
+		r = err_wrap(e, "section cmos");
+	if (!r)
+		r = load_section(s, "i8042", &sec, e);
+	if (!r && i8042_load(&m->i8042, sec->data, sec->len, e))
+		r = err_wrap(e, "section i8042");
+	return r;
+}
+
 static int load_state(struct machine *m, const struct snap *s, struct err *e)
 {
 	const struct snap_section *sec;
@@ -463,6 +442,8 @@ static int load_state(struct machine *m, const struct snap *s, struct err *e)
 		if (!r && vcpu_load(m->vm, i, sec->data, sec->len, e))
 			r = err_wrap(e, "section %s", tag);
 	}
+	if (!r && m->spec->kind == MACHINE_PC)
+		r = load_pc(m, s, e);
 	for (unsigned i = 0; i < m->device_count && !r; i++) {
 		r = load_section(s, m->slot[i].tag, &sec, e);
 		if (!r && virtio_load(m->slot[i].dev, sec->data, sec->len, e))
@@ -498,7 +479,8 @@ static int build(struct machine *m, const struct snap *snap, struct err *e)
 			 : load_kernel(m, &regs, e);
 	m->time.memory_ns = since_start_ns();
 	if (!r)
-		r = vm_create(&m->vm, m->mem, m->spec->vcpus, VM_CHIPS_LEAN, &vm_ops, m, e);
+		r = vm_create(&m->vm, m->mem, m->spec->vcpus,
+			m->spec->kind == MACHINE_PC ? VM_CHIPS_PC : VM_CHIPS_LEAN, &vm_ops, m, e);
 	m->time.vm_ns = since_start_ns();
 	if (!r)
 		r = vmdir_create(&m->dir, m->spec, e);
@@ -531,6 +513,9 @@ int machine_create(struct machine **ret, struct machine_spec *spec, const struct
 	m->spec = spec;
 	m->dir = VMDIR_NONE;
 	m->event_fd = m->signal_fd = -1;
+	pthread_mutex_init(&m->pc_lock, NULL);
+	cmos_reset(&m->cmos);
+	i8042_reset(&m->i8042);
 	m->notify_fd = notify_fd;
 	m->notify_json = notify_json;
 	m->event_op.done = on_event;
@@ -583,9 +568,11 @@ int machine_run(struct machine *m, struct err *e)
 {
 	int r;
 
-	log_line("%s %s, %llu MiB, %u vCPU, pid %d", m->spec->snapshot[0] ? "restored" : "booted",
+	log_line("%s %s, machine %s, %llu MiB, %u vCPU, pid %d",
+		m->spec->snapshot[0] ? "restored" : "booted",
 		m->spec->snapshot[0] ? m->spec->snapshot : m->spec->kernel,
-		(unsigned long long)(m->spec->memory >> 20), m->spec->vcpus, getpid());
+		kind_name(m->spec->kind), (unsigned long long)(m->spec->memory >> 20),
+		m->spec->vcpus, getpid());
 	start_operations(m);
 	arm_probe(m, PROBE_MIN_NS);
 	while (!m->over || m->job) {
@@ -653,6 +640,7 @@ void machine_destroy(struct machine **mp)
 	mem_destroy(&m->mem);
 	fd_close(&m->event_fd);
 	fd_close(&m->signal_fd);
+	pthread_mutex_destroy(&m->pc_lock);
 	free(m);
 	*mp = NULL;
 }

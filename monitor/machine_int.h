@@ -15,8 +15,11 @@
 #include "monitor/api.h"
 #include "monitor/base/clock.h"
 #include "monitor/client.h"
+#include "monitor/cmos.h"
 #include "monitor/cpu_pin.h"
 #include "monitor/dev_spec.h"
+#include "monitor/i8042.h"
+#include "monitor/kind.h"
 #include "monitor/loader.h"
 #include "monitor/machine.h"
 #include "monitor/serial.h"
@@ -46,6 +49,7 @@ struct machine_spec {
 	char cpu[PATH_MAX]; /* --cpu as given; after a restore, as the snapshot says */
 	struct cpu_template cpu_template; /* what that means; for a boot */
 	struct cpu_pin pin;
+	enum machine_kind kind; /* not MACHINE_AUTO once the kernel was opened */
 	bool memfd;   /* RAM in a memfd */
 	bool console; /* a 16550 at 0x3f8 */
 	bool detach;
@@ -127,6 +131,11 @@ struct machine {
 	struct serial *serial;
 	struct device_slot slot[DEVICES_MAX];
 	unsigned device_count;
+
+	/* Of a pc. vCPU threads, each access under the lock. */
+	pthread_mutex_t pc_lock;
+	struct cmos cmos;
+	struct i8042 i8042;
 
 	enum life_state life;
 	bool pausing; /* vm_pause() asked, not yet parked */

@@ -7,9 +7,9 @@
  * publishes; the loop is told by EVENT_JOB and answers. The only thing waited for before that is
  * device I/O on guest memory that the kernel has not finished.
  *
- * Sections: "machine" (JSON: what was asked for), "vm", "vcpu<N>", "virtio.<name>", "serial". The
- * overlay of a disk travels as the file disk.<id>; disks without one are synced, and known again at
- * the restore by what `identity` says of them.
+ * Sections: "machine" (JSON: what was asked for), "vm", "vcpu<N>", "virtio.<name>", "serial"; of a
+ * pc also "chips", "cmos" and "i8042". The overlay of a disk travels as the file disk.<id>; disks
+ * without one are synced, and known again at the restore by what `identity` says of them.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -40,7 +40,7 @@ struct snapshot_job {
 
 	bool started; /* the worker runs */
 	pthread_t worker;
-	struct part part[VCPU_MAX + DEVICES_MAX + 4];
+	struct part part[VCPU_MAX + DEVICES_MAX + 6];
 	unsigned part_count;
 	struct err err; /* the worker's; code 0 on success */
 	u64 data_bytes, begun_ns, took_ns;
@@ -90,11 +90,11 @@ static int save_machine_text(struct snapshot_job *job, struct err *e)
 {
 	const struct machine_spec *s = job->machine->spec;
 	json_t *j = json_pack(
-		"{s:s, s:I, s:i, s:s, s:b, s:s, s:s, s:{s:I, s:i}, s:i, s:s, s:o, s:o}", "id",
-		s->id, "memory", (json_int_t)s->memory, "vcpus", (int)s->vcpus, "cpu_template",
-		s->cpu, "console", s->console,
-		"kernel", s->kernel, "cmdline", s->cmdline, "vsock", "cid",
-		(json_int_t)s->vsock_cid, "wait_ms", (int)s->vsock_wait_ms, "generation",
+		"{s:s, s:s, s:I, s:i, s:s, s:b, s:s, s:s, s:{s:I, s:i}, s:i, s:s, s:o, s:o}", "id",
+		s->id, "machine", kind_name(s->kind), "memory", (json_int_t)s->memory, "vcpus",
+		(int)s->vcpus, "cpu_template", s->cpu, "console", s->console, "kernel", s->kernel,
+		"cmdline", s->cmdline, "vsock", "cid", (json_int_t)s->vsock_cid, "wait_ms",
+		(int)s->vsock_wait_ms, "generation",
 		(int)job->machine->generation, "monitor", "kelvin " KELVIN_VERSION, "disks",
 		disks_text(job->machine), "nets", nets_text(job->machine));
 	char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
@@ -111,6 +111,7 @@ static int save_machine_text(struct snapshot_job *job, struct err *e)
 static int collect(struct snapshot_job *job, struct err *e)
 {
 	struct machine *m = job->machine;
+	const struct machine_spec *s = m->spec;
 	char tag[64];
 	int r = save_machine_text(job, e);
 
@@ -119,6 +120,14 @@ static int collect(struct snapshot_job *job, struct err *e)
 	for (unsigned i = 0; i < m->spec->vcpus && !r; i++) {
 		snprintf(tag, sizeof(tag), "vcpu%u", i);
 		r = vcpu_save(m->vm, i, new_part(job, tag), e);
+	}
+	/* After the vCPUs: what a chip hands to one of them now is in neither, but what waits in a
+	 * chip is not lost. */
+	if (!r && s->kind == MACHINE_PC)
+		r = vm_save_pc(m->vm, new_part(job, "chips"), e);
+	if (!r && s->kind == MACHINE_PC) {
+		cmos_save(&m->cmos, new_part(job, "cmos"));
+		i8042_save(&m->i8042, new_part(job, "i8042"));
 	}
 	for (unsigned i = 0; i < m->device_count && !r; i++) {
 		virtio_save(m->slot[i].dev, new_part(job, m->slot[i].tag));
@@ -329,7 +338,9 @@ static int devices_from_json(struct machine_spec *spec, const json_t *j, const s
 
 int spec_from_snapshot(struct machine_spec *spec, const struct snap *s, struct err *e)
 {
-	const char *kernel, *cmdline, *cpu = "host"; /* of older snapshots, which say none */
+	const char *kernel, *cmdline;
+	/* Of older snapshots, which say neither. */
+	const char *cpu = "host", *kind = kind_name(MACHINE_LEAN);
 	const struct snap_section *sec;
 	json_int_t memory, cid;
 	int vcpus, console, wait_ms, r;
@@ -342,10 +353,10 @@ int spec_from_snapshot(struct machine_spec *spec, const struct snap *s, struct e
 	j = json_loadb(sec->data, sec->len, JSON_REJECT_DUPLICATES, &je);
 	if (!j)
 		return err_set(e, -EINVAL, "section machine: not JSON: %s", je.text);
-	if (json_unpack_ex(j, &je, 0, "{s:I, s:i, s?s, s:b, s:s, s:s, s:{s:I, s:i}}", "memory",
+	if (json_unpack_ex(j, &je, 0, "{s:I, s:i, s?s, s:b, s:s, s:s, s:{s:I, s:i}, s?s}", "memory",
 		    &memory, "vcpus", &vcpus, "cpu_template", &cpu, "console", &console,
 		    "kernel", &kernel, "cmdline", &cmdline, "vsock", "cid", &cid, "wait_ms",
-		    &wait_ms)) {
+		    &wait_ms, "machine", &kind)) {
 		json_decref(j);
 		return err_set(e, -EINVAL, "section machine: %s", je.text);
 	}
@@ -357,6 +368,8 @@ int spec_from_snapshot(struct machine_spec *spec, const struct snap *s, struct e
 		r = err_set(e, -EINVAL, "section machine: %d vCPUs", vcpus);
 	else if (cid < 3 || cid >= UINT32_MAX || wait_ms < 0)
 		r = err_set(e, -EINVAL, "section machine: vsock cid %lld", (long long)cid);
+	else if (!kind_from_name(kind, &spec->kind) || spec->kind == MACHINE_AUTO)
+		r = err_set(e, -EINVAL, "section machine: there is no machine \"%.32s\"", kind);
 	if (!r)
 		r = copy_text(spec->kernel, sizeof(spec->kernel), kernel, "kernel", e);
 	if (!r)

@@ -58,7 +58,8 @@ struct result load(const struct load_case *c)
 
 	r.code = kernel_open(&k, c->kernel_fd, c->kernel_path, c->cache, &r.err);
 	req = (struct load_request){.kernel = k, .rsdp_gpa = c->rsdp_gpa, .initrd_fd = c->initrd_fd,
-		.initrd_path = c->initrd_path, .cmdline = c->cmdline, .boot = c->boot};
+		.initrd_path = c->initrd_path, .cmdline = c->cmdline, .boot = c->boot,
+		.map_one_gib = c->map_one_gib};
 	if (!r.code) {
 		r.info = *kernel_info(k);
 		r.code = kernel_load(ram, &req, &r.regs, &r.err);

@@ -21,6 +21,7 @@ struct load_case {
 	const char *initrd_path, *cmdline;
 	u64 rsdp_gpa;
 	enum boot_choice boot;
+	bool map_one_gib;
 };
 
 struct result {

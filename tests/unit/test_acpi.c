@@ -378,11 +378,28 @@ static void iasl_agrees(void **state)
 	free(dir);
 }
 
+/* What a pc has besides is told; the rest stays as it is. */
+static void a_pc_says_what_it_has(void **state)
+{
+	struct acpi_config c = plain;
+	struct tables t = build(&c);
+	u64 flags = get(t.fadt, 112, 4);
+
+	assert_int_equal(get(t.fadt, 109, 2), 1u << 2 | 1u << 5); /* no VGA, no CMOS clock */
+	assert_int_equal(get(t.madt, 40, 4), 0);
+	c.pc = true;
+	t = build(&c);
+	assert_int_equal(get(t.fadt, 109, 2), 1u << 1 | 1u << 2); /* an 8042, no VGA */
+	assert_int_equal(get(t.madt, 40, 4), 1);                 /* a pair of 8259s */
+	assert_int_equal(get(t.fadt, 112, 4), flags);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(fadt_says_what_is_not_there),
 		cmocka_unit_test(madt_names_each_vcpu_and_the_ioapic),
+		cmocka_unit_test(a_pc_says_what_it_has),
 		cmocka_unit_test(dsdt_of_one_device),
 		cmocka_unit_test(every_size_fits_the_page),
 		cmocka_unit_test(integers_are_as_short_as_can_be),

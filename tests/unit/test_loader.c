@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_loader.c - boot tables, boot choice, initrd and command line (hostile-cases L01). */
+#include "monitor/kind.h"
 #include "monitor/loader.h"
 
 #include <fcntl.h>
@@ -140,6 +141,43 @@ static void test_big_ram_is_mapped_and_listed(void **state)
 	assert_linux64_tables();
 	for (u64 gva = 0x1234; gva < MEM_HIGH_GPA; gva += 1ull << 28)
 		assert_int_equal(translate(gva), gva);
+}
+
+/* As Firecracker has it, and no more: Nanos puts stacks below 4 GiB where nothing is mapped. */
+static void test_one_gib_is_mapped_for_a_pc(void **state)
+{
+	struct elf_file f = elf_default();
+	_cleanup_fd_ int fd = elf_memfd(&f);
+	struct load_case req = request(fd);
+	struct result r;
+
+	new_ram(5ull << 30);
+	req.boot = BOOT_BY_LINUX64;
+	req.map_one_gib = true;
+	r = load(&req);
+	assert_int_equal(r.code, 0);
+	assert_linux64_tables();
+	assert_int_equal(translate(0x3fffffff), 0x3fffffff);
+	for (u64 gva = 1ull << 30; gva < MEM_HIGH_GPA; gva += 1ull << 28)
+		assert_int_equal(translate(gva), UINT64_MAX);
+}
+
+static void test_machine_for_each_kind_of_kernel(void **state)
+{
+	static const struct kernel_info linux_elf = {.has_linux = true, .has_pvh = true},
+		ours = {.has_kelvin = true}, packed = {.is_bzimage = true},
+		other = {.has_pvh = true}, plain = {.elf_entry = 1};
+	enum machine_kind k;
+
+	assert_int_equal(kind_for_kernel(&linux_elf), MACHINE_LEAN);
+	assert_int_equal(kind_for_kernel(&ours), MACHINE_LEAN);
+	assert_int_equal(kind_for_kernel(&packed), MACHINE_LEAN);
+	assert_int_equal(kind_for_kernel(&other), MACHINE_PC);
+	assert_int_equal(kind_for_kernel(&plain), MACHINE_PC);
+	assert_true(kind_from_name("pc", &k) && k == MACHINE_PC);
+	assert_true(kind_from_name("auto", &k) && k == MACHINE_AUTO);
+	assert_false(kind_from_name("", &k) || kind_from_name("pcs", &k));
+	assert_string_equal(kind_name(MACHINE_LEAN), "lean");
 }
 
 static void test_boot_choice(void **state)
@@ -391,6 +429,8 @@ int main(void)
 		T(test_pvh_boot),
 		T(test_pvh_touches_two_low_pages),
 		T(test_linux64_boot),
+		T(test_one_gib_is_mapped_for_a_pc),
+		T(test_machine_for_each_kind_of_kernel),
 		T(test_big_ram_is_mapped_and_listed),
 		T(test_boot_choice),
 		T(test_acpi_is_pointed_to),
