@@ -115,8 +115,11 @@ def with_vmlinux(root):
     return root
 
 
-def build(build_dir, checks):
-    """Makes what these checks need under build_dir/lab. Returns (kernel, initrd) for QEMU."""
+def build(build_dir, checks, own=(), files=()):
+    """Makes what these checks need under build_dir/lab. Returns (kernel, initrd) for QEMU.
+
+    `own` are scripts beside those of the repository; `files` are for them, in /lab/files.
+    """
     cache = os.path.join(build_dir, 'lab')
     os.makedirs(cache, exist_ok=True)
     archive = debian.Archive(cache)
@@ -146,8 +149,10 @@ def build(build_dir, checks):
     c.copy('lab/agent.cpio', agent)
     c.copy('lab/talk', os.path.join(HERE, 'talk'))
     guest_images(cache, build_dir, busybox, c, checks)
-    for path in sorted(glob.glob(os.path.join(HERE, 'checks/*'))):
+    for path in sorted(glob.glob(os.path.join(HERE, 'checks/*'))) + list(own):
         c.copy('lab/checks/' + os.path.basename(path), path)
+    for path in files:
+        c.copy('lab/files/' + os.path.basename(path), path)
     initrd = os.path.join(cache, 'lab.cpio')
     c.write(initrd)
     return bzimage, initrd
