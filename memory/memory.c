@@ -23,11 +23,34 @@ unsigned mem_layout(u64 size, struct mem_region out[MEM_REGIONS])
 	return 2;
 }
 
+/*
+ * Maps the image where huge pages begin, as guest addresses begin at 0: only a huge page that is
+ * one to both can be one in the guest's page tables too. What is too much at both ends goes again.
+ */
+static u8 *map_aligned(u64 size, int fd, int flags)
+{
+	u8 *room = mmap(NULL, size + MEM_HUGE_PAGE, PROT_READ | PROT_WRITE, flags, fd, 0);
+	u64 skip;
+
+	if (room == MAP_FAILED)
+		return MAP_FAILED;
+	skip = align_up((uintptr_t)room, MEM_HUGE_PAGE) - (uintptr_t)room;
+	if (skip)
+		munmap(room, skip);
+	munmap(room + skip + size, MEM_HUGE_PAGE - skip);
+	return room + skip;
+}
+
 /* Maps the linear image once and hands out its parts: one VMA is enough for both regions. */
 static int map_all(struct mem *m, int fd, int flags, struct err *e)
 {
-	u8 *base = mmap(NULL, m->size, PROT_READ | PROT_WRITE, flags | MAP_NORESERVE, fd, 0);
+	u8 *base;
 
+	flags |= MAP_NORESERVE;
+	if (fd < 0)
+		base = map_aligned(m->size, fd, flags);
+	else
+		base = mmap(NULL, m->size, PROT_READ | PROT_WRITE, flags, fd, 0);
 	if (base == MAP_FAILED)
 		return err_sys(e, errno, "cannot map %llu MiB of guest RAM",
 			(unsigned long long)(m->size >> 20));
@@ -110,6 +133,12 @@ int mem_map_file(struct mem **ret, int fd, u64 size, struct err *e)
 	}
 	*ret = m;
 	return 0;
+}
+
+bool mem_set_huge(const struct mem *m, bool huge)
+{
+	return m->backing == MEM_ANON && madvise(m->region[0].hva, m->size,
+		huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) == 0;
 }
 
 bool mem_map_piece(struct mem *m, u64 gpa, u64 len, int fd, u64 off)

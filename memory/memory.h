@@ -18,6 +18,7 @@
 #include "monitor/base/types.h"
 
 #define MEM_PAGE     4096u
+#define MEM_HUGE_PAGE (2ull << 20)
 #define MEM_GAP_GPA  0xC0000000ull  /* 3 GiB: devices begin */
 #define MEM_HIGH_GPA 0x100000000ull /* 4 GiB: the rest of RAM */
 #define MEM_MIN_SIZE (2ull << 20)
@@ -66,6 +67,15 @@ int mem_create(struct mem **ret, u64 size, enum mem_backing backing, struct err 
  * @size long.
  */
 int mem_map_file(struct mem **ret, int fd, u64 size, struct err *e);
+
+/*
+ * Whether the host is to give RAM pages of 2 MiB where it has them (transparent huge pages), or not
+ * to. Without a call the host's own setting counts. A guest that uses much of its RAM starts
+ * faster: one fault of KVM's brings 512 pages. One that touches a page here and there pays for
+ * 2 MiB each. False where that has no effect: RAM that is not MEM_ANON, or a host without such
+ * pages. To be called before mem_map_piece() and before RAM is used.
+ */
+bool mem_set_huge(const struct mem *m, bool huge);
 
 /*
  * Puts @len bytes of the file @fd from @off on at @gpa by mapping instead of copying: the file is

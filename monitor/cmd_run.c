@@ -9,7 +9,7 @@
 #include "monitor/vm_opts.h"
 
 enum { OPT_MEMORY = OPT_OWN, OPT_CPUS, OPT_INITRD, OPT_CONSOLE, OPT_BOOT, OPT_MEMFD,
-	OPT_KERNEL_CACHE, OPT_CPU, OPT_MACHINE };
+	OPT_KERNEL_CACHE, OPT_CPU, OPT_MACHINE, OPT_HUGE };
 
 #define DISK_KEYS                                                                                  \
 	"ro, sync=writeback|unsafe|direct, id=ID,\n"                                               \
@@ -47,6 +47,10 @@ static const struct opt_spec opts[] = {
 		"MP table besides (default auto: lean for Linux and kit\n"
 		"guests, pc for all others)",
 		OPT_MACHINE},
+	{"huge", "auto|thp|off",
+		"transparent huge pages for guest RAM: yes, no, or\n"
+		"(auto) yes for Linux and else the host's setting",
+		OPT_HUGE},
 	{"memfd", NULL, "guest RAM in a memfd, for other processes to map", OPT_MEMFD},
 	VM_OPTS,
 };
@@ -88,6 +92,20 @@ static int copy_path(const struct opt_parser *p, char *out, const char *path, co
 		return usage_error(p, "the path of the %s is not valid UTF-8, so the API could not "
 				      "tell it", what);
 	return 0;
+}
+
+static int huge_opt(const struct opt_parser *p, struct launch *l, const char *arg)
+{
+	static const char *const names[] = {
+		[HUGE_AUTO] = "auto", [HUGE_THP] = "thp", [HUGE_OFF] = "off"};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+		if (strcmp(arg, names[i]) == 0) {
+			l->spec.huge = (enum huge_choice)i;
+			return 0;
+		}
+	}
+	return usage_error(p, "--huge: auto, thp or off, not \"%s\"", arg);
 }
 
 static int own_opt(const struct opt_parser *p, struct launch *l, int id, const char *arg)
@@ -132,6 +150,7 @@ static int own_opt(const struct opt_parser *p, struct launch *l, int id, const c
 			return usage_error(p, "--kernel-cache: off or a directory");
 		snprintf(l->spec.kernel_cache, sizeof(l->spec.kernel_cache), "%s", arg);
 		return 0;
+	case OPT_HUGE: return huge_opt(p, l, arg);
 	case OPT_BOOT:
 		if (strcmp(arg, "auto") == 0)
 			l->spec.boot = BOOT_CHOOSE;

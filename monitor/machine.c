@@ -357,6 +357,16 @@ static int open_input(int *ret, const char *path, const char *what, struct err *
 	return *ret < 0 ? err_sys(e, errno, "cannot open the %s %s", what, path) : 0;
 }
 
+/* Linux uses most of what it touches; a unikernel's few pages are not worth 2 MiB each. */
+static void choose_huge(const struct machine *m, const struct kernel_info *k)
+{
+	bool is_linux = !k->has_kelvin && (k->is_bzimage || k->has_linux);
+	enum huge_choice huge = m->spec->huge;
+
+	if (huge == HUGE_OFF || huge == HUGE_THP || is_linux)
+		mem_set_huge(m->mem, huge != HUGE_OFF); /* without them it is only slower */
+}
+
 /* RAM with a kernel in it. */
 static int load_kernel(struct machine *m, struct boot_regs *regs, struct err *e)
 {
@@ -388,8 +398,10 @@ static int load_kernel(struct machine *m, struct boot_regs *regs, struct err *e)
 		.map_one_gib = s->kind == MACHINE_PC,
 		.rsdp_gpa = GPA_ACPI,
 	};
-	if (!r)
+	if (!r) {
+		choose_huge(m, kernel_info(kernel));
 		r = kernel_load(m->mem, &req, regs, e);
+	}
 	if (!r) {
 		tables_write(m, kernel_info(kernel));
 		identity_boot(m);

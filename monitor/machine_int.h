@@ -41,6 +41,9 @@
 #define POLL_AUTO       UINT64_MAX /* machine_spec.poll_ns: kelvin decides */
 #define SNAP_VERSION    1u    /* of every section this folder writes */
 
+/* Huge pages for RAM: auto leaves it to the host's setting, but for Linux asks for them. */
+enum huge_choice { HUGE_AUTO, HUGE_THP, HUGE_OFF };
+
 /* What the operator asked for. Plain data; filled by cmd_run.c or from a snapshot. */
 struct machine_spec {
 	char id[VM_ID_MAX + 1];
@@ -51,6 +54,7 @@ struct machine_spec {
 	struct cpu_pin pin;
 	enum machine_kind kind; /* not MACHINE_AUTO once the kernel was opened */
 	bool memfd;   /* RAM in a memfd */
+	enum huge_choice huge;
 	bool console; /* a 16550 at 0x3f8 */
 	bool detach;
 	char kernel[PATH_MAX];

@@ -26,6 +26,9 @@ def test_both_boot_protocols_and_both_backings():
         assert kelvin('run', '--boot', boot, guest('hello'), '--', 'status=7').code == 7, boot
     assert kelvin('run', '--memfd', guest('hello'), '--', 'status=8').code == 8
     assert kelvin('run', '--memory', '4G', guest('hello'), '--', 'status=9').code == 9
+    for huge in ('auto', 'thp', 'off'):
+        assert kelvin('run', '--huge', huge, guest('hello'), '--', 'status=6').code == 6, huge
+    refused('run', '--huge', 'yes', guest('hello'), code=2, says='--huge')
     for boot in ('pvh', 'linux64'):
         id = start('echo', opts=['--boot', boot])
         assert fields(ask_once(id, 'x'))['count'] == '1'

@@ -510,6 +510,74 @@ static void test_map_piece_refusals(void **state)
 	mem_destroy(&shared);
 }
 
+/* How much of the mapping at @p is huge pages now, and whether they were asked for ("hg", "nh"). */
+static u64 huge_bytes(const void *p, const char *flag, bool *ret_flagged)
+{
+	FILE *f = fopen("/proc/self/smaps", "re");
+	unsigned long begin, end, kib;
+	bool here = false;
+	char line[512];
+	u64 bytes = 0;
+
+	assert_non_null(f);
+	*ret_flagged = false;
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx ", &begin, &end) == 2)
+			here = (uintptr_t)p >= begin && (uintptr_t)p < end;
+		else if (here && sscanf(line, "AnonHugePages: %lu kB", &kib) == 1)
+			bytes = (u64)kib << 10;
+		else if (here && strncmp(line, "VmFlags:", 8) == 0)
+			*ret_flagged = strstr(line, flag) != NULL;
+	}
+	fclose(f);
+	return bytes;
+}
+
+/* Guest addresses and ours are multiples of a huge page together, in both regions. */
+static void test_huge_pages_line_up(void **state)
+{
+	const u64 sizes[] = {SIZE, SIZE + MEM_PAGE, 8 * SIZE, MEM_GAP_GPA + 3 * MEM_PAGE};
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		struct mem *m = make(sizes[i], MEM_ANON);
+
+		for (unsigned k = 0; k < m->region_count; k++)
+			assert_int_equal(((uintptr_t)m->region[k].hva - m->region[k].gpa) %
+				MEM_HUGE_PAGE, 0);
+		/* All of it is there, and nothing else is taken away with it. */
+		*(u8 *)mem_at(m, 0, 1) = 1;
+		*(u8 *)mem_at(m, m->region[m->region_count - 1].gpa +
+			m->region[m->region_count - 1].len - 1, 1) = 1;
+		mem_destroy(&m);
+		assert_null(m);
+	}
+}
+
+static void test_set_huge(void **state)
+{
+	struct mem *m = make(8 * SIZE, MEM_ANON), *shared = make(SIZE, MEM_MEMFD);
+	bool flagged;
+
+	assert_false(mem_set_huge(shared, true));
+	mem_destroy(&shared);
+	if (!mem_set_huge(m, true)) { /* this kernel was built without */
+		mem_destroy(&m);
+		skip();
+	}
+	*(u8 *)mem_at(m, 5 * MEM_PAGE, 1) = 1;
+	/* Whether there is a free huge page is the host's business. */
+	assert_true(huge_bytes(m->region[0].hva, " hg", &flagged) <= MEM_HUGE_PAGE);
+	assert_true(flagged);
+	mem_destroy(&m);
+
+	m = make(8 * SIZE, MEM_ANON);
+	assert_true(mem_set_huge(m, false));
+	*(u8 *)mem_at(m, 5 * MEM_PAGE, 1) = 1;
+	assert_int_equal(huge_bytes(m->region[0].hva, " nh", &flagged), 0);
+	assert_true(flagged);
+	mem_destroy(&m);
+}
+
 static void test_iov_empty(void **state)
 {
 	struct iovec cut[1];
@@ -538,6 +606,8 @@ int main(void)
 		cmocka_unit_test(test_scan_large),
 		cmocka_unit_test(test_map_piece),
 		cmocka_unit_test(test_map_piece_refusals),
+		cmocka_unit_test(test_huge_pages_line_up),
+		cmocka_unit_test(test_set_huge),
 		cmocka_unit_test(test_iov_copies),
 		cmocka_unit_test(test_iov_empty),
 	};
