@@ -18,9 +18,11 @@
 #define KCACHE_ENTRY_MAX (256ull << 20) /* larger ones are not kept */
 #define KCACHE_OFF       "off"
 
+#define KCACHE_KEY_LEN   32u
+
 /* Names a kernel: a hash of its packed bytes. */
 struct kcache_key {
-	u8 byte[32];
+	u8 byte[KCACHE_KEY_LEN];
 };
 
 /*
@@ -46,7 +48,10 @@ void kcache_learn(int dir_fd, const struct stat *st, const struct kcache_key *ke
  * caller owns, or -1. Nobody changes the file as long as the cache's owner behaves. Marks it used.
  */
 int kcache_get(int dir_fd, const struct kcache_key *key);
-/* Keeps @len bytes as the unpacked kernel of @key; others go if there are too many. */
+/*
+ * Keeps @len bytes as the unpacked kernel of @key; others go if there are too many. False where
+ * that cannot be done now: another process is at it, or the disk is full.
+ */
 bool kcache_put(int dir_fd, const struct kcache_key *key, const void *elf, u64 len);
 
 #endif

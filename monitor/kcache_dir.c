@@ -5,7 +5,13 @@
  *
  * Whoever can write the directory decides what kernels boot. So it must be owned by the user we run
  * as, and nobody else may write it; with sudo and a HOME that is still the caller's, that is not
- * so, and then there is no cache. It is made only below a directory of which the same is true.
+ * so, and then there is no cache. Where nobody named one, it is made only below a directory of
+ * which the same is true.
+ *
+ * One process writes at a time, and the others do without rather than wait: so there is never more
+ * than is allowed, and a temporary file that is there while we write is one of a writer that died.
+ * Only names that are ours to the last character are ever removed: an operator may name a directory
+ * with other things in it.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -14,8 +20,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/random.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "monitor/base/cleanup.h"
@@ -23,8 +29,8 @@
 
 #define DIR_FLAGS      (O_RDONLY | O_DIRECTORY | O_CLOEXEC)
 #define ROOT_DIR       "/var/cache/kelvin"
-#define TEMP_OLD_S     600  /* a temporary file that old has no writer any more */
-#define LISTED_MAX     512u /* files looked at when cleaning up */
+#define LISTED_MAX     512u /* files looked at in one pass of cleaning up */
+#define PASSES_MAX     64u
 
 bool kcache_trusts(const struct stat *st)
 {
@@ -113,6 +119,17 @@ void kcache_name(char *out, const u8 *byte, size_t len, const char *suffix)
 	snprintf(out + 2 * len, KCACHE_NAME_MAX - 2 * len, "%s", suffix);
 }
 
+int kcache_lock(int dir_fd)
+{
+	_cleanup_fd_ int fd = openat(dir_fd, LOCK_NAME,
+		O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) || !S_ISREG(st.st_mode) || !kcache_trusts(&st))
+		return -1;
+	return flock(fd, LOCK_EX | LOCK_NB) ? -1 : fd_steal(&fd);
+}
+
 int kcache_temp(int dir_fd, char out[KCACHE_NAME_MAX])
 {
 	u64 r;
@@ -151,32 +168,34 @@ struct listed {
 	struct timespec used;
 };
 
-static bool ends_with(const char *name, const char *suffix)
+/* @digits hexadecimal ones between @prefix and @suffix, and nothing else. */
+static bool is_name(const char *name, const char *prefix, size_t digits, const char *suffix)
 {
-	size_t n = strlen(name), k = strlen(suffix);
+	size_t skip = strlen(prefix);
 
-	return n > k && strcmp(name + n - k, suffix) == 0;
+	return strncmp(name, prefix, skip) == 0 &&
+	       strspn(name + skip, "0123456789abcdef") == digits &&
+	       strcmp(name + skip + digits, suffix) == 0;
 }
 
-/* Only names that are ours are looked at; whatever else is there stays. */
 static bool list_one(int dir_fd, const char *name, struct listed *l)
 {
-	bool temp = strncmp(name, TEMP_PREFIX, strlen(TEMP_PREFIX)) == 0;
+	bool temp = is_name(name, TEMP_PREFIX, 2 * sizeof(u64), "");
 	struct stat st;
 
-	l->is_kernel = ends_with(name, KERNEL_SUFFIX);
-	if (!l->is_kernel && !temp && !ends_with(name, RECORD_SUFFIX))
-		return false;
-	if (strlen(name) >= KCACHE_NAME_MAX || fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW))
+	l->is_kernel = is_name(name, "", 2 * KCACHE_KEY_LEN, KERNEL_SUFFIX);
+	if (!l->is_kernel && !temp && !is_name(name, "", 2 * RECORD_HASH_LEN, RECORD_SUFFIX))
 		return false;
 	if (temp) {
-		if (st.st_mtime < time(NULL) - TEMP_OLD_S)
-			unlinkat(dir_fd, name, 0);
+		unlinkat(dir_fd, name, 0); /* its writer died */
 		return false;
 	}
-	snprintf(l->name, sizeof(l->name), "%s", name);
+	if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW))
+		return false;
+	must(strlen(name) < sizeof(l->name));
+	memcpy(l->name, name, strlen(name) + 1);
 	l->bytes = (u64)st.st_size;
-	l->used = st.st_mtim;
+	l->used = l->is_kernel ? st.st_atim : st.st_mtim;
 	return true;
 }
 
@@ -208,22 +227,33 @@ static void drop_excess(int dir_fd, const struct listed *l, unsigned n, u64 inco
 	}
 }
 
-void kcache_prune(int dir_fd, u64 incoming)
+/* Fills @l with as many files of ours as fit; returns how many. */
+static unsigned list_all(int dir_fd, struct listed *l)
 {
-	_cleanup_free_ struct listed *l = calloc(LISTED_MAX, sizeof(*l));
 	int fd = openat(dir_fd, ".", DIR_FLAGS);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *ent;
 	unsigned n = 0;
 
-	if (!dir)
+	if (!dir) {
 		fd_close(&fd);
-	while (l && dir && n < LISTED_MAX && (ent = readdir(dir)))
+		return 0;
+	}
+	while (n < LISTED_MAX && (ent = readdir(dir)))
 		n += list_one(dir_fd, ent->d_name, &l[n]);
-	if (l) {
+	closedir(dir);
+	return n;
+}
+
+void kcache_prune(int dir_fd, u64 incoming)
+{
+	_cleanup_free_ struct listed *l = calloc(LISTED_MAX, sizeof(*l));
+	unsigned n = LISTED_MAX;
+
+	/* A full list means that there may be more than were looked at. */
+	for (unsigned i = 0; l && n == LISTED_MAX && i < PASSES_MAX; i++) {
+		n = list_all(dir_fd, l);
 		qsort(l, n, sizeof(*l), newest_first);
 		drop_excess(dir_fd, l, n, incoming);
 	}
-	if (dir)
-		closedir(dir);
 }

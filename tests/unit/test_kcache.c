@@ -15,92 +15,17 @@
 #include <cmocka.h>
 
 #include "monitor/base/cleanup.h"
-#include "tests/lib/bz_builder.h"
-#include "tests/lib/load_case.h"
+#include "tests/lib/cache_case.h"
 #include "tests/lib/pack.h"
 #include "tests/lib/tmpdir.h"
-
-static char *dir;
-static char cache[256], file[256];
-
-static int setup(void **state)
-{
-	dir = tmpdir_make();
-	snprintf(cache, sizeof(cache), "%s/cache", dir);
-	snprintf(file, sizeof(file), "%s/vmlinuz", dir);
-	return ram_setup(state);
-}
-
-static int teardown(void **state)
-{
-	tmpdir_remove(dir);
-	free(dir);
-	return ram_teardown(state);
-}
-
-/* The default bzImage as a file. */
-static void make_kernel(enum pack how)
-{
-	struct bz_file f = bz_default(how);
-
-	file_write(file, f.bytes, f.len);
-	free(f.bytes);
-}
-
-static struct result load_file(void)
-{
-	_cleanup_fd_ int fd = open(file, O_RDONLY | O_CLOEXEC);
-	struct load_case c = request(fd);
-
-	c.cache = cache;
-	new_ram(RAM);
-	return load(&c);
-}
-
-static void assert_loads(bool cached)
-{
-	struct result r = load_file();
-
-	if (r.code)
-		fail_msg("%s", r.err.msg);
-	assert_int_equal(r.info.is_cached, cached);
-	assert_int_equal(ram->piece_count > 0, cached);
-	assert_segments_loaded();
-}
-
-/* The path of the only file whose name ends in @suffix; NULL if there is none. */
-static char *path_of(const char *suffix)
-{
-	static char path[600];
-	DIR *list = opendir(cache);
-	struct dirent *ent;
-	char *found = NULL;
-
-	assert_non_null(list);
-	while ((ent = readdir(list)))
-		if (strstr(ent->d_name, suffix)) {
-			snprintf(path, sizeof(path), "%s/%s", cache, ent->d_name);
-			found = path;
-		}
-	closedir(list);
-	return found;
-}
-
-static char *entry_path(void)
-{
-	char *path = path_of(".vmlinux");
-
-	assert_non_null(path);
-	return path;
-}
 
 static void test_second_boot_is_mapped(void **state)
 {
 	make_kernel(PACK_LZ4_LEGACY);
 	assert_loads(true); /* unpacked, kept, and what was kept is mapped */
-	assert_int_equal(dir_count(cache, ""), 1);
+	assert_int_equal(count_of(".vmlinux"), 1);
 	assert_loads(true);
-	assert_int_equal(dir_count(cache, ""), 1);
+	assert_int_equal(count_of(".vmlinux"), 1);
 }
 
 static void test_same_kernel_elsewhere(void **state)
@@ -110,10 +35,10 @@ static void test_same_kernel_elsewhere(void **state)
 	snprintf(file, sizeof(file), "%s/copy", dir);
 	make_kernel(PACK_XZ);
 	assert_loads(true);
-	assert_int_equal(dir_count(cache, ""), 1);
+	assert_int_equal(count_of(".vmlinux"), 1);
 	make_kernel(PACK_ZSTD); /* another file content, so another key */
 	assert_loads(true);
-	assert_int_equal(dir_count(cache, ""), 2);
+	assert_int_equal(count_of(".vmlinux"), 2);
 }
 
 static void test_off(void **state)
@@ -144,16 +69,6 @@ static void test_entries_are_never_written(void **state)
 }
 
 /* ---- the shortcut by a file's identity ---- */
-
-static void set_clock_back(const char *path, time_t by)
-{
-	struct stat st;
-	struct timespec t[2];
-
-	assert_int_equal(stat(path, &st), 0);
-	t[0] = t[1] = (struct timespec){.tv_sec = st.st_mtim.tv_sec - by};
-	assert_int_equal(utimensat(AT_FDCWD, path, t, 0), 0);
-}
 
 static struct stat old_stat(void)
 {
@@ -253,7 +168,7 @@ static void test_l01_damaged_entry(void **state)
 		file_write(entry_path(), bytes, len - 1 - cut);
 		assert_loads(true); /* unpacked and kept anew */
 	}
-	for (size_t at = len - 96; at < len; at++) {
+	for (size_t at = len - TRAILER_LEN; at < len; at++) {
 		u8 was = bytes[at];
 
 		bytes[at] ^= 1;
@@ -285,6 +200,39 @@ static void test_entry_of_an_earlier_boot(void **state)
 	bytes[ELF_TEXT_OFF + 100] ^= 1; /* what a crash lost */
 	file_write(entry_path(), bytes, len);
 	assert_loads(true);
+	free(bytes);
+}
+
+/* A byte that changed in an entry of this boot is noticed by the file's modification time. */
+static void test_l01_changed_entry(void **state)
+{
+	struct stat st, now;
+	size_t len;
+	u8 *bytes;
+
+	make_kernel(PACK_GZIP);
+	assert_loads(true);
+	assert_int_equal(stat(entry_path(), &st), 0);
+	assert_loads(true);
+	assert_int_equal(stat(entry_path(), &now), 0);
+	assert_true(now.st_ino == st.st_ino && now.st_mtim.tv_sec == st.st_mtim.tv_sec);
+	assert_int_equal(now.st_mtim.tv_nsec, 0);
+
+	bytes = file_read(entry_path(), &len);
+	for (size_t at = ELF_TEXT_OFF; at < ELF_TEXT_OFF + ELF_TEXT_LEN; at += 1000) {
+		bytes[at] ^= 1;
+		file_write(entry_path(), bytes, len);
+		assert_loads(true); /* unpacked and kept anew */
+		bytes[at] ^= 1;
+	}
+
+	/* Written, but with what it had: checked, and not again. */
+	assert_int_equal(stat(entry_path(), &st), 0);
+	file_write(entry_path(), bytes, len);
+	assert_loads(true);
+	assert_int_equal(stat(entry_path(), &now), 0);
+	assert_true(now.st_ino == st.st_ino);
+	assert_int_equal(now.st_mtim.tv_nsec, 0);
 	free(bytes);
 }
 
@@ -403,7 +351,6 @@ static void test_the_longest_unused_go(void **state)
 {
 	_cleanup_fd_ int fd = -1;
 	struct kcache_key key;
-	char path[300];
 
 	assert_int_equal(kcache_open(cache, &fd, NULL), 0);
 	for (u32 i = 0; i < KCACHE_ENTRIES; i++) {
@@ -413,21 +360,11 @@ static void test_the_longest_unused_go(void **state)
 	assert_true(has(fd, 0)); /* used: now 1 is the oldest */
 	usleep(5000);
 	put_sized(fd, 100, 4096);
-	assert_int_equal(dir_count(cache, ""), KCACHE_ENTRIES);
+	assert_int_equal(count_of(".vmlinux"), KCACHE_ENTRIES);
 	assert_true(has(fd, 0) && has(fd, 100) && !has(fd, 1) && has(fd, 2));
 
 	kcache_key("x", 1, &key);
 	assert_false(kcache_put(fd, &key, "small", 5));
-	snprintf(path, sizeof(path), "%s/keep-me", cache);
-	file_write(path, "x", 1);
-	snprintf(path, sizeof(path), "%s/.tmp-0123", cache);
-	file_write(path, "x", 1);
-	put_sized(fd, 101, 4096);
-	assert_int_equal(dir_count(cache, ".tmp-"), 1); /* somebody may be writing it */
-	set_clock_back(path, 3600);
-	put_sized(fd, 102, 4096);
-	assert_int_equal(dir_count(cache, ".tmp-"), 0);
-	assert_int_equal(dir_count(cache, "keep-me"), 1);
 }
 
 /* Many processes, one kernel, an empty cache: each gets the kernel, one entry stays. */
@@ -467,7 +404,7 @@ static void test_concurrent_writers(void **state)
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, cache_setup, cache_teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_second_boot_is_mapped),
 		T(test_same_kernel_elsewhere),
@@ -478,6 +415,7 @@ int main(void)
 		T(test_l01_damaged_record),
 		T(test_l01_damaged_entry),
 		T(test_entry_of_an_earlier_boot),
+		T(test_l01_changed_entry),
 		T(test_l01_others_can_write),
 		T(test_l01_entry_others_can_write),
 		T(test_l01_cannot_be_made),
