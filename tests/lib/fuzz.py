@@ -20,6 +20,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BUILD = 'build-fuzz'
 CORPUS = 'tests/fuzz/corpus'
 INPUT_MAX = 1024  # bytes: 64 steps
+MALLOC_MIB = {'bzimage': 256}  # in one call; others: 4. Dictionaries and windows may be large
 # Edges of the product's code only; of the targets' own code: none, see tests/fuzz/meson.build.
 SETUP = ['-Db_sanitize=address,undefined', '-Db_lundef=false',
          '-Dc_args=-fsanitize-coverage=inline-8bit-counters,pc-table -w']
@@ -79,7 +80,8 @@ def run_one(directory, name, seconds, more):
     os.makedirs(os.path.join(ROOT, directory, 'crashes'), exist_ok=True)
     before = set(glob.glob(os.path.join(ROOT, crashes + '*')))
     cmd = [program(directory, name), found, f'{CORPUS}/{name}', f'-max_total_time={seconds}',
-           f'-max_len={INPUT_MAX}', '-timeout=100', '-rss_limit_mb=2048', '-malloc_limit_mb=4',
+           f'-max_len={INPUT_MAX}', '-timeout=100', '-rss_limit_mb=2048',
+           f'-malloc_limit_mb={MALLOC_MIB.get(name, 4)}',
            '-entropic=0', '-print_final_stats=1', f'-artifact_prefix={crashes}'] + more
     env = dict(os.environ, ASAN_OPTIONS='detect_leaks=1:quarantine_size_mb=16',
                UBSAN_OPTIONS='print_stacktrace=1:halt_on_error=1')
