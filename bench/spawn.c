@@ -53,6 +53,7 @@ struct job {
 	unsigned port;
 	const char *path;
 	bool leave; /* let the command end by itself instead of killing it */
+	bool gets_stdin; /* give it our standard input; else it gets none */
 	char **argv;
 	int marker_fd; /* our ends; -1 where not used */
 	int go_fd;
@@ -160,7 +161,8 @@ static void start(void)
 	posix_spawnattr_init(&attr);
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP);
 	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+	if (!job.gets_stdin)
+		posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
 	if (job.marker == MARK_BYTE || job.marker == MARK_POOLED)
 		job.marker_fd = give_pipe(&actions, MARKER_FD, true, &far[0]);
 	if (job.marker == MARK_POOLED)
@@ -360,8 +362,9 @@ static void print_result(int status)
 
 __attribute__((noreturn)) static void usage(void)
 {
-	fputs("usage: spawn [--leave] [--timeout SECONDS] MARKER -- COMMAND [ARG]...\n"
+	fputs("usage: spawn [--leave] [--stdin] [--timeout SECONDS] MARKER -- COMMAND [ARG]...\n"
 	      "MARKER: byte | pooled | stdout[=TEXT] | vsock=PORT:PATH | exit\n"
+	      "--stdin: the command reads our standard input\n"
 	      "--leave: let the command end by itself after the marker; else it is killed\n",
 	      stderr);
 	exit(2);
@@ -401,6 +404,8 @@ static unsigned parse_args(int argc, char **argv)
 	for (; i < argc && strncmp(argv[i], "--", 2) == 0; i++) {
 		if (strcmp(argv[i], "--leave") == 0)
 			job.leave = true;
+		else if (strcmp(argv[i], "--stdin") == 0)
+			job.gets_stdin = true;
 		else if (strcmp(argv[i], "--timeout") == 0 && i + 1 < argc)
 			timeout_s = (unsigned)strtoul(argv[++i], NULL, 10);
 		else

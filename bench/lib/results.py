@@ -4,7 +4,7 @@ import json
 
 # What a unit is of the values that are filed: ns, bytes/s, bits/s, operations/s, KiB.
 SCALE = {"us": 1e3, "ms": 1e6, "KiB": 1, "kIOPS": 1e3, "MiB/s": 1 << 20, "Gb/s": 1e9,
-         "us/s": 1e3, "/s": 1}
+         "us/s": 1e3, "/s": 1, "%": 1}
 RATES = ("kIOPS", "MiB/s", "Gb/s")  # more is better
 PEER = "qemu"
 
@@ -73,8 +73,7 @@ def print_table(rows):
                           f"{r['p99']:.1f}", r["unit"], *ratios))
 
 
-def write_json(path, rows, where):
+def write_json(path, rows):
     """An array with a row a line, so that both a parser and grep can read it."""
-    rows = [dict(r, machine=where) for r in rows]
     with open(path, "w", encoding="ascii") as f:
         f.write("[" + ",\n ".join(json.dumps(r) for r in rows) + "]\n")
