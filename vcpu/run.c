@@ -197,13 +197,14 @@ static bool enter(struct vcpu *v)
 void *vcpu_thread(void *arg)
 {
 	struct vcpu *v = arg;
-	bool go = true;
 	sigset_t kick;
+	bool go;
 
 	sigemptyset(&kick);
 	sigaddset(&kick, SIGRTMIN);
 	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
 	vcpu_hello(v);
+	go = vcpu_attend(v); /* a restored one tells kvm-clock before its first entry */
 	while (go) {
 		__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 		if (!vcpu_undisturbed(v)) {
