@@ -43,9 +43,9 @@ static const struct opt_spec opts[] = {
 		"(default $XDG_CACHE_HOME/kelvin or ~/.cache/kelvin)",
 		OPT_KERNEL_CACHE},
 	{"machine", "auto|lean|pc",
-		"pc has KVM's PIC, IOAPIC and PIT, a CMOS clock and an\n"
-		"MP table besides (default auto: lean for Linux and kit\n"
-		"guests, pc for all others)",
+		"pc has KVM's PIC, IOAPIC and PIT, a CMOS clock and\n"
+		"an MP table besides (default auto: lean for Linux\n"
+		"and kit guests, pc for all others)",
 		OPT_MACHINE},
 	{"huge", "auto|thp|off",
 		"transparent huge pages for guest RAM: yes, no, or\n"

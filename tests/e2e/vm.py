@@ -174,6 +174,8 @@ def kill_all():
 
 def fresh_dir(name):
     path = os.path.join(TMP, name)
+    if os.path.isfile(path):
+        os.unlink(path)
     shutil.rmtree(path, ignore_errors=True)
     return path
 
