@@ -37,6 +37,7 @@
 #include <string.h>
 
 #include "monitor/aml.h"
+#include "monitor/base/bytes.h"
 
 #define HEADER_LEN   36u /* of every table but the RSDP (5.2.6) */
 #define LENGTH_AT    4u
@@ -85,16 +86,6 @@ static const char oem_table[8] = "KELVINVM";
 
 /* ---- what all tables share ---- */
 
-/* The byte that makes the sum of @len bytes 0, if it was 0 before. */
-static u8 checksum(const u8 *p, size_t len)
-{
-	u8 sum = 0;
-
-	for (size_t i = 0; i < len; i++)
-		sum = (u8)(sum + p[i]);
-	return (u8)-sum;
-}
-
 /* Starts a table; returns its offset. table_end() fills in length and checksum. */
 static size_t table_begin(struct aml *t, const char signature[4], u8 revision)
 {
@@ -121,7 +112,7 @@ static void table_end(struct aml *t, size_t at)
 
 	must(!t->full);
 	memcpy(t->buf + at + LENGTH_AT, &len, sizeof(len));
-	t->buf[at + CHECKSUM_AT] = checksum(t->buf + at, len);
+	t->buf[at + CHECKSUM_AT] = byte_checksum(t->buf + at, len);
 }
 
 /* ---- DSDT ---- */
@@ -312,8 +303,8 @@ static void write_rsdp(u8 *out, u64 xsdt_gpa)
 	put(out, 15, 2, 1);
 	put(out, 20, RSDP_LEN, 4);
 	put(out, 24, xsdt_gpa, 8);
-	out[RSDP_SUM_AT] = checksum(out, RSDP_V1_LEN);
-	out[RSDP_XSUM_AT] = checksum(out, RSDP_LEN);
+	out[RSDP_SUM_AT] = byte_checksum(out, RSDP_V1_LEN);
+	out[RSDP_XSUM_AT] = byte_checksum(out, RSDP_LEN);
 }
 
 size_t acpi_build(u8 out[ACPI_LEN_MAX], u32 gpa, const struct acpi_config *c)

@@ -29,7 +29,7 @@ static const char *kind_text(const struct kernel_info *k)
 {
 	if (k->has_kelvin)
 		return "kit guest";
-	return k->is_bzimage || k->has_linux ? "Linux" : "other";
+	return kernel_is_linux(k) ? "Linux" : "other";
 }
 
 static json_t *describe(const struct kernel_info *k, const char *path)

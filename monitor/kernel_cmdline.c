@@ -15,7 +15,7 @@
 
 const char *kernel_default_cmdline(const struct kernel_info *info, bool console)
 {
-	if (info->has_kelvin || !(info->is_bzimage || info->has_linux))
+	if (!kernel_is_linux(info))
 		return "";
 	return console ? LINUX_WORDS "8250.nr_uarts=1 console=ttyS0"
 		       : LINUX_WORDS "8250.nr_uarts=0";

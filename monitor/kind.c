@@ -32,5 +32,5 @@ bool kind_from_name(const char *name, enum machine_kind *ret)
 
 enum machine_kind kind_for_kernel(const struct kernel_info *k)
 {
-	return k->is_bzimage || k->has_linux || k->has_kelvin ? MACHINE_LEAN : MACHINE_PC;
+	return k->has_kelvin || kernel_is_linux(k) ? MACHINE_LEAN : MACHINE_PC;
 }

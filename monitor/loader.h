@@ -40,6 +40,12 @@ struct kernel_info {
 	u64 low, high;      /* guest physical bounds of the loaded segments */
 };
 
+/* Linux, and not a guest of our kit that has its note, too. */
+static inline bool kernel_is_linux(const struct kernel_info *k)
+{
+	return !k->has_kelvin && (k->is_bzimage || k->has_linux);
+}
+
 /* A kernel file that was understood, unpacked if need be. Nothing is loaded yet. */
 struct kernel;
 

@@ -360,10 +360,9 @@ static int open_input(int *ret, const char *path, const char *what, struct err *
 /* Linux uses most of what it touches; a unikernel's few pages are not worth 2 MiB each. */
 static void choose_huge(const struct machine *m, const struct kernel_info *k)
 {
-	bool is_linux = !k->has_kelvin && (k->is_bzimage || k->has_linux);
 	enum huge_choice huge = m->spec->huge;
 
-	if (huge == HUGE_OFF || huge == HUGE_THP || is_linux)
+	if (huge == HUGE_OFF || huge == HUGE_THP || kernel_is_linux(k))
 		mem_set_huge(m->mem, huge != HUGE_OFF); /* without them it is only slower */
 }
 

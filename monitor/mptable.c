@@ -17,6 +17,8 @@
 
 #include <string.h>
 
+#include "monitor/base/bytes.h"
+
 #define POINTER_LEN   16u
 #define HEADER_LEN    44u
 #define PROCESSOR_LEN 20u
@@ -60,15 +62,6 @@ static void put_text(struct out *o, const char *text, size_t len)
 	o->len += len;
 }
 
-static u8 checksum(const u8 *p, size_t len)
-{
-	u8 sum = 0;
-
-	for (size_t i = 0; i < len; i++)
-		sum = (u8)(sum + p[i]);
-	return (u8)-sum;
-}
-
 static void put_pointer(struct out *o, u32 table_gpa)
 {
 	put_text(o, "_MP_", 4);
@@ -76,7 +69,7 @@ static void put_pointer(struct out *o, u32 table_gpa)
 	put(o, POINTER_LEN / 16, 1);
 	put(o, SPEC_1_4, 1);
 	put(o, 0, 6); /* checksum; there is a table; virtual wire mode */
-	o->buf[10] = checksum(o->buf, POINTER_LEN);
+	o->buf[10] = byte_checksum(o->buf, POINTER_LEN);
 }
 
 static void put_processor(struct out *o, unsigned id)
@@ -147,6 +140,6 @@ size_t mptable_build(u8 buf[MPTABLE_LEN_MAX], u32 gpa, const struct mptable_conf
 	len = o.len - POINTER_LEN;
 	memcpy(table + 4, &(u16){(u16)len}, 2);
 	memcpy(table + 34, &(u16){(u16)entries}, 2);
-	table[7] = checksum(table, len);
+	table[7] = byte_checksum(table, len);
 	return o.len;
 }

@@ -27,6 +27,16 @@ void enc_bytes(struct enc *e, const void *p, size_t len);
 /* A u16 length and then that many bytes, without the NUL. @s must be shorter than 64 KiB. */
 void enc_str(struct enc *e, const char *s);
 
+/* The byte that makes the sum of @len bytes 0, if it was 0 itself: of a PC's tables. */
+static inline u8 byte_checksum(const u8 *p, size_t len)
+{
+	u8 sum = 0;
+
+	for (size_t i = 0; i < len; i++)
+		sum = (u8)(sum + p[i]);
+	return (u8)-sum;
+}
+
 struct dec {
 	const u8 *p;
 	size_t left;

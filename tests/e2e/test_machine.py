@@ -76,51 +76,31 @@ def test_snapshot_and_restore():
 
 
 def test_interrupts_through_kvms_ioapic():
-    id = start('irq', opts=['--machine', 'pc'])
-    with connect(id) as s:
-        before = int(fields(ask(s, 'a'))['irqs'])
-    d = fresh_dir('irq')
-    ok('snapshot', id, d, '--stop')
-    ok('restore', '--detach', '--wait-ready', '--id', 'i', d)
-    with connect('i') as s:
-        ask(s, 'a')
-        time.sleep(0.05)
-        assert int(fields(ask(s, 'b'))['irqs']) > before
+    irqs_go_on_after_restore('--machine', 'pc')
 
 
-def forged(d, name, change):
-    """The snapshot d with the content of each section replaced by what `change` returns."""
-    out = fresh_dir(name)
-    shutil.copytree(d, out)
-    path = os.path.join(out, 'state')
-    state = open(path, 'rb').read()
-    parts = forge.sections(state)
-    parts = [(t, v, c if (c := change(t, content)) is not None else content)
-             for t, v, content in parts]
-    with open(path, 'wb') as f:
-        f.write(forge.seal(state, [p for p in parts if p[2] != 'drop']))
-    return out
+def changed(tag, change):
+    """For forge.forged(): what change(content) gives for that section, the others as they are."""
+    return lambda t, content: change(content) if t == tag else content
 
 
 def test_h08_forged_chips():
     d = pc_snapshot('pc')
     base_at = 2 * 16  # after two PICs of 16 bytes: where the IOAPIC says it is
 
-    def over_ram(tag, content):
-        if tag == 'chips':
-            return content[:base_at] + struct.pack('<Q', 0x100000) + content[base_at + 8:]
+    def over_ram(content):
+        return content[:base_at] + struct.pack('<Q', 0x100000) + content[base_at + 8:]
 
-    cases = (('ram', over_ram, ['section chips', 'IOAPIC: base_address is 0x100000']),
-             ('pic', lambda t, c: c[:4] + b'\x09' + c[5:] if t == 'chips' else None,
-              ['section chips', 'priority_add is 0x9']),
-             ('cut', lambda t, c: c[:-1] if t == 'chips' else None, ['section chips', 'wrong length']),
-             ('cmos', lambda t, c: b'\xff\0' if t == 'cmos' else None, ['section cmos', 'index']),
-             ('i8042', lambda t, c: b'\0' if t == 'i8042' else None, ['section i8042', '1 bytes']))
-    for name, change, says in cases:
-        bad = forged(d, name, change)
+    cases = (('chips', over_ram, ['section chips', 'IOAPIC: base_address is 0x100000']),
+             ('chips', lambda c: c[:4] + b'\x09' + c[5:], ['section chips', 'priority_add is 0x9']),
+             ('chips', lambda c: c[:-1], ['section chips', 'wrong length']),
+             ('cmos', lambda c: b'\xff\0', ['section cmos', 'index']),
+             ('i8042', lambda c: b'\0', ['section i8042', '1 bytes']))
+    for tag, change, says in cases:
+        bad = forge.forged(d, fresh_dir('bad-chips'), changed(tag, change))
         refused('restore', bad, says=says)
         refused('verify', bad, says=says)
-    refused('restore', forged(d, 'none', lambda t, c: 'drop' if t == 'chips' else None),
+    refused('restore', forge.forged(d, fresh_dir('none'), changed('chips', lambda c: None)),
             says='chips')
-    refused('restore', forged(d, 'kind', lambda t, c: c.replace(b'"machine":"pc"', b'"machine":"xt"')
-                              if t == 'machine' else None), says=['section machine', '"xt"'])
+    xt = changed('machine', lambda c: c.replace(b'"machine":"pc"', b'"machine":"xt"'))
+    refused('restore', forge.forged(d, fresh_dir('kind'), xt), says=['section machine', '"xt"'])

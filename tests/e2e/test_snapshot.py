@@ -114,16 +114,7 @@ def test_fill_keeps_its_pattern():
 
 
 def test_irq_guest_after_restore():
-    id = start('irq')
-    with connect(id) as s:
-        before = int(fields(ask(s, 'a'))['irqs'])
-    d = fresh_dir('irq')
-    ok('snapshot', id, d, '--stop')
-    ok('restore', '--detach', '--wait-ready', '--id', 'i', d)
-    with connect('i') as s:
-        ask(s, 'a')
-        time.sleep(0.05)
-        assert int(fields(ask(s, 'b'))['irqs']) > before
+    irqs_go_on_after_restore()
 
 
 def test_restore_in_the_foreground_and_stay():
@@ -248,21 +239,9 @@ def test_verify_finds_a_flipped_bit_in_memory():
     refused('verify', d, says='memory')
 
 
-def forged(d, name, change):
-    """A copy of snapshot `d` in which change(tag, content) replaced sections, sealed again."""
-    c = fresh_dir(name)
-    os.mkdir(c)
-    os.link(os.path.join(d, 'memory'), os.path.join(c, 'memory'))
-    state = open(os.path.join(d, 'state'), 'rb').read()
-    parts = [(t, v, change(t, x)) for t, v, x in forge.sections(state)]
-    with open(os.path.join(c, 'state'), 'wb') as f:
-        f.write(forge.seal(state, parts))
-    return c
-
-
 def test_forging_changes_nothing_by_itself():
     d = snap_of_echo('plain', requests=1)
-    c = forged(d, 'resealed', lambda tag, content: content)
+    c = forge.forged(d, fresh_dir('resealed'), lambda tag, content: content)
     assert open(os.path.join(c, 'state'), 'rb').read() == \
         open(os.path.join(d, 'state'), 'rb').read()
 
@@ -277,7 +256,7 @@ def test_cpu_features_this_host_lacks_are_refused_by_name():
         edx = struct.unpack_from('<I', content, at + 24)[0]
         return content[:at + 24] + struct.pack('<I', edx | 1 << 24) + content[at + 28:]
 
-    c = forged(d, 'amx', with_amx)
+    c = forge.forged(d, fresh_dir('amx'), with_amx)
     refused('restore', c, says=['amx_tile'])
     assert running_ids() == []
 
@@ -297,7 +276,7 @@ def test_h08_forged_sections_are_refused_or_harmless():
                 if rng.random() < 0.2:
                     data = data[:rng.randrange(len(data))]
                 return bytes(data)
-            c = forged(d, 'spoiled', spoil)
+            c = forge.forged(d, fresh_dir('spoiled'), spoil)
             r = kelvin('restore', '--timeout', '100ms', c, timeout=20)
             # Refused in one line, or a guest that runs, or ends, or dies: never the monitor.
             assert r.code >= 0, (tag, r)

@@ -180,6 +180,20 @@ def fresh_dir(name):
     return path
 
 
+def irqs_go_on_after_restore(*opts):
+    """The guest that lives on interrupts takes them in a restored VM, too."""
+    id = start('irq', opts=opts)
+    with connect(id) as s:
+        before = int(fields(ask(s, 'a'))['irqs'])
+    d = fresh_dir('irq')
+    ok('snapshot', id, d, '--stop')
+    ok('restore', '--detach', '--wait-ready', '--id', 'i', d)
+    with connect('i') as s:
+        ask(s, 'a')
+        time.sleep(0.05)
+        assert int(fields(ask(s, 'b'))['irqs']) > before
+
+
 class Skip(Exception):
     pass
 
