@@ -162,6 +162,40 @@ bool good(struct scene *s)
 	return finish(s, head);
 }
 
+bool told_request(struct scene *s, u16 ahead, u16 flags, bool want)
+{
+	u16 head;
+	u32 len;
+
+	if (raw_take(s->q, &head, &len))
+		return complain("a chain comes back that was not sent");
+	s->aim->request(s);
+	lay(s, 0);
+	for (unsigned i = 0; i < QUEUES; i++) {
+		struct raw_queue *q = &s->dev.q[i];
+
+		if (!q->size)
+			continue;
+		/* The other queues are not to tell us anything. */
+		q->ahead = q == s->q ? ahead : (u16)-1;
+		*raw_used_event(q) = (u16)(q->seen + q->ahead);
+		q->avail->flags = q == s->q ? flags : 1;
+	}
+	reg_set(&s->dev, REG_INTERRUPT_ACK, INT_USED);
+	raw_post(s->q, 0);
+	raw_kick(&s->dev, s->q);
+	for (u64 end = kit_cycles() + SOON * TICKS_MS; s->q->used->idx == s->q->seen;) {
+		if (kit_cycles() > end)
+			return complain("a request does not come back");
+	}
+	/* It may come a while after the used index: devices collect them. */
+	if (raw_interrupted(&s->dev, INT_USED, want ? SOON : 1) != want)
+		return complain("%s, used_event %u, used.idx %u, flags %u",
+			want ? "no interrupt" : "an interrupt nobody wants",
+			*raw_used_event(s->q), s->q->used->idx, flags);
+	return finish(s, 0);
+}
+
 enum verdict broken(struct scene *s)
 {
 	struct raw_dev *d = &s->dev;

@@ -350,11 +350,8 @@ static enum verdict t13_ack(struct scene *s)
 {
 	struct raw_dev *d = &s->dev;
 
-	if (!good(s))
+	if (!told_request(s, 0, 0, true))
 		return FAIL;
-	if (!raw_interrupted(d, INT_USED, SOON))
-		complain("no interrupt for a request");
-	kit_wait(500000); /* the answer may be another queue's, and another interrupt */
 	reg_set(d, REG_INTERRUPT_ACK, ~(u32)INT_USED);
 	reg_set(d, REG_INTERRUPT_ACK, 0);
 	if (!(reg_get(d, REG_INTERRUPT_STATUS) & INT_USED))

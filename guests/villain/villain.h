@@ -276,6 +276,10 @@ void relink(struct raw_queue *q, u16 i, u16 flags, u16 next);
 bool finish(struct scene *s, u16 head);
 /* One well-formed request, start to end. False, and a complaint, if it does not work. */
 bool good(struct scene *s);
+/* The same, after which the driver wants to be told (or not) as @flags and used_event say, which is
+ * @ahead of the used entry to come; no other queue interrupts. The interrupt is waited for before
+ * the entry is taken, so no second one comes; it is not acknowledged. */
+bool told_request(struct scene *s, u16 ahead, u16 flags, bool want);
 
 /*
  * The ends of most cases: what was posted is made known to the device, and then
