@@ -32,6 +32,7 @@
 #include "monitor/base/cleanup.h"
 #include "monitor/base/clock.h"
 #include "monitor/base/crc32c.h"
+#include "monitor/base/io.h"
 #include "monitor/blake2b.h"
 #include "monitor/kcache_int.h"
 
@@ -69,34 +70,6 @@ struct record {
 _Static_assert(sizeof(struct record) == 80, "no padding");
 
 static const char magic[8] = {'K', 'E', 'L', 'V', 'I', 'N', 'K', 'C'};
-
-static bool read_all(int fd, void *dst, size_t len, u64 off)
-{
-	for (size_t done = 0; done < len;) {
-		ssize_t n = pread(fd, (u8 *)dst + done, len - done, (off_t)(off + done));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return false;
-		done += (size_t)n;
-	}
-	return true;
-}
-
-static bool write_all(int fd, const void *src, size_t len)
-{
-	for (size_t done = 0; done < len;) {
-		ssize_t n = write(fd, (const u8 *)src + done, len - done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return false;
-		done += (size_t)n;
-	}
-	return true;
-}
 
 /* Which boot of the host this is; false: it cannot be told. */
 static bool get_boot_id(u8 out[40])
@@ -143,7 +116,7 @@ bool kcache_recall(int dir_fd, const struct stat *st, struct kcache_key *ret)
 
 	record_name(name, &s);
 	fd = kcache_open_file(dir_fd, name, O_RDONLY, sizeof(r), sizeof(r), &file);
-	if (fd < 0 || !read_all(fd, &r, sizeof(r), 0))
+	if (fd < 0 || io_read_at(fd, &r, sizeof(r), 0))
 		return false;
 	if (r.format != FORMAT || r.crc != crc32c(0, &r, offsetof(struct record, crc)) ||
 		memcmp(&r.source, &s, sizeof(s)))
@@ -169,7 +142,7 @@ void kcache_learn(int dir_fd, const struct stat *st, const struct kcache_key *ke
 	record_name(name, &r.source);
 	fd = kcache_temp(dir_fd, temp);
 	if (fd >= 0)
-		kcache_publish(dir_fd, temp, name, write_all(fd, &r, sizeof(r)));
+		kcache_publish(dir_fd, temp, name, io_write(fd, &r, sizeof(r)) == 0);
 }
 
 /* ---- entries ---- */
@@ -182,7 +155,7 @@ static bool crc_matches(int fd, const struct trailer *t)
 	for (u64 at = 0; buf && at < t->len;) {
 		size_t n = t->len - at < CHUNK ? (size_t)(t->len - at) : CHUNK;
 
-		if (!read_all(fd, buf, n, at))
+		if (io_read_at(fd, buf, n, at))
 			return false;
 		crc = crc32c(crc, buf, n);
 		at += n;
@@ -221,7 +194,7 @@ static bool entry_good(int dir_fd, const char *name, int fd, const struct stat *
 	u8 boot_id[40];
 	bool known = get_boot_id(boot_id);
 
-	if (!read_all(fd, &t, sizeof(t), size - sizeof(t)))
+	if (io_read_at(fd, &t, sizeof(t), size - sizeof(t)))
 		return false;
 	if (memcmp(t.magic, magic, sizeof(magic)) || t.format != FORMAT ||
 		t.len != size - sizeof(t) || memcmp(&t.key, key, sizeof(*key)))
@@ -277,6 +250,6 @@ bool kcache_put(int dir_fd, const struct kcache_key *key, const void *elf, u64 l
 	t.stamp = (clock_ns(CLOCK_REALTIME) / NS_PER_S - STAMP_AGO) & ~1ull;
 	get_boot_id(t.boot_id);
 	kcache_name(name, key->byte, sizeof(key->byte), KERNEL_SUFFIX);
-	ok = write_all(fd, elf, len) && write_all(fd, &t, sizeof(t)) && set_times(fd, t.stamp);
+	ok = !io_write(fd, elf, len) && !io_write(fd, &t, sizeof(t)) && set_times(fd, t.stamp);
 	return kcache_publish(dir_fd, temp, name, ok);
 }

@@ -16,9 +16,9 @@
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "monitor/base/arith.h"
+#include "monitor/base/io.h"
 
 /* Conventional memory ends where PCs had the extended BIOS data, BIOS and, now, the tables. */
 #define GPA_BIOS GPA_MPTABLE
@@ -26,19 +26,13 @@
 
 int read_exactly(int fd, const char *path, u64 off, void *dst, u64 len, struct err *e)
 {
-	for (u64 done = 0; done < len;) {
-		ssize_t n = pread(fd, (u8 *)dst + done, len - done, (off_t)(off + done));
+	int r = io_read_at(fd, dst, len, off);
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return err_sys(e, errno,
-				"%s: cannot read %" PRIu64 " bytes at offset %#" PRIx64, path,
-				len - done, off + done);
-		if (n == 0)
-			return err_set(e, -EIO, "%s: became shorter while it was read", path);
-		done += (u64)n;
-	}
+	if (r == -ENODATA)
+		return err_set(e, -EIO, "%s: became shorter while it was read", path);
+	if (r)
+		return err_sys(e, -r, "%s: cannot read %" PRIu64 " bytes at offset %#" PRIx64, path,
+			len, off);
 	return 0;
 }
 

@@ -73,7 +73,7 @@ static void write_reset_vector(const struct machine *m)
 void tables_write(const struct machine *m, const struct kernel_info *kernel)
 {
 	write_acpi(m);
-	if (kernel->is_bzimage || kernel->has_linux)
+	if (kernel_is_linux(kernel))
 		write_reset_vector(m);
 	if (m->spec->kind == MACHINE_PC)
 		write_mptable(m);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "monitor/base/cleanup.h"
+#include "monitor/base/io.h"
 #include "monitor/base/tree_int.h"
 
 struct level {
@@ -111,21 +112,6 @@ static void set_times(int fd, s64 mtime_ns)
 	futimens(fd, ts); /* a file system that cannot keep it is no failure */
 }
 
-static int write_all(int fd, const u8 *p, u32 len)
-{
-	while (len) {
-		ssize_t n = write(fd, p, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		p += n;
-		len -= (u32)n;
-	}
-	return 0;
-}
-
 /* Takes FR_DATA until FR_FILE_END, which must agree with what came. */
 static int take_data(struct receiver *r, int fd, u64 size, struct err *e)
 {
@@ -143,7 +129,7 @@ static int take_data(struct receiver *r, int fd, u64 size, struct err *e)
 			break;
 		if (f.type != FR_DATA)
 			return err_set(e, -EPROTO, "something else in the middle of a file");
-		n = write_all(fd, f.p, f.len);
+		n = io_write(fd, f.p, f.len);
 		if (n)
 			return err_sys(e, -n, "cannot write %s", r->t->path);
 		total += f.len;

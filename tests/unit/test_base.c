@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +19,7 @@
 #include "monitor/base/arith.h"
 #include "monitor/base/cleanup.h"
 #include "monitor/base/err.h"
+#include "monitor/base/io.h"
 #include "monitor/base/log.h"
 #include "monitor/base/sys.h"
 
@@ -256,6 +259,50 @@ static void test_sys_host(void **state)
 	assert_int_equal(rmdir(dir), 0);
 }
 
+static void wake(int sig)
+{
+}
+
+/* Signals make the writes to a pipe short, or fail. */
+static void test_io(void **state)
+{
+	static char out[1 << 18], in[sizeof(out)];
+	int fd = memfd_create("io", MFD_CLOEXEC), p[2];
+	int status;
+	pid_t child;
+
+	memset(out, 'x', sizeof(out));
+	assert_int_equal(io_write(fd, "abc", 3), 0);
+	assert_int_equal(io_read_at(fd, in, 2, 1), 0);
+	assert_memory_equal(in, "bc", 2);
+	assert_int_equal(io_read_at(fd, in, 3, 1), -ENODATA);
+	assert_int_equal(io_read_at(fd, in, 0, 9), 0);
+	close(fd);
+	assert_int_equal(io_write(fd, "abc", 3), -EBADF);
+	assert_int_equal(io_read_at(fd, in, 1, 0), -EBADF);
+
+	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+	assert_int_equal(io_read_at(p[0], in, 1, 0), -ESPIPE);
+	child = fork();
+	if (child == 0) {
+		sigaction(SIGALRM, &(struct sigaction){.sa_handler = wake}, NULL);
+		setitimer(ITIMER_REAL, &(struct itimerval){{0, 1000}, {0, 1000}}, NULL);
+		_exit(io_write(p[1], out, sizeof(out)) != 0);
+	}
+	close(p[1]);
+	for (size_t n = 0; n < sizeof(in);) {
+		ssize_t r = read(p[0], in + n, sizeof(in) - n);
+
+		assert_true(r > 0); /* else it ended before all was written */
+		usleep(3000);
+		n += (size_t)r;
+	}
+	assert_memory_equal(in, out, sizeof(in));
+	waitpid(child, &status, 0);
+	assert_int_equal(status, 0);
+	close(p[0]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -269,6 +316,7 @@ int main(void)
 		cmocka_unit_test(test_log_limited),
 		cmocka_unit_test(test_cleanup),
 		cmocka_unit_test(test_sys_host),
+		cmocka_unit_test(test_io),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
