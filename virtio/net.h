@@ -22,6 +22,7 @@ enum net_kind { NET_TAP, NET_PASST };
 struct net_backend {
 	enum net_kind kind;
 	u64 offloads;             /* it can do: 1 << VIRTIO_NET_F_* of both directions */
+	bool no_nowait;           /* the kernel has no RWF_NOWAIT for a TAP (before Linux 6.4) */
 	unsigned fds_count;       /* 1 .. NET_PAIRS_MAX; passt: 1 */
 	int fds[NET_PAIRS_MAX];   /* owned by whoever holds the struct */
 	char name[64];            /* of the interface or the socket, for messages */

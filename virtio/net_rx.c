@@ -475,7 +475,10 @@ static void start_read(struct net_rx *rx, struct rx_slot *s, unsigned index)
 	s->tail = spill;
 	rx->read_iov_count += k;
 	virtio_io_begin(&rx->n->dev);
-	ring_readv(rx->n->ring, &s->op, rx->fd, v, k, (u64)-1, RWF_NOWAIT);
+	if (rx->n->backend.no_nowait)
+		ring_readv_at_once(rx->n->ring, &s->op, rx->fd, v, k);
+	else
+		ring_readv(rx->n->ring, &s->op, rx->fd, v, k, (u64)-1, RWF_NOWAIT);
 }
 
 static void start_batch(struct net_rx *rx)

@@ -87,6 +87,15 @@ static u64 probe(int fd)
 	return can;
 }
 
+/* Asked with what is too short for a frame: else EINVAL. */
+static bool lacks_nowait(int fd)
+{
+	u8 nothing = 0;
+
+	return pwritev2(fd, &(struct iovec){&nothing, 1}, 1, -1, RWF_NOWAIT) < 0 &&
+		errno == EOPNOTSUPP;
+}
+
 /* The header as we want it, and no waiting. */
 static int set_up(struct net_backend *b, int fd, struct err *e)
 {
@@ -99,6 +108,7 @@ static int set_up(struct net_backend *b, int fd, struct err *e)
 			size);
 	/* Fails where the kernel knows no other order than the processor's, which is this. */
 	(void)!ioctl(fd, TUNSETVNETLE, &le);
+	b->no_nowait = lacks_nowait(fd);
 	return 0;
 }
 

@@ -234,8 +234,12 @@ static void send_batch(struct net_tx *tx)
 		struct tx_slot *s = &tx->slot[i];
 
 		virtio_io_begin(&n->dev);
-		ring_writev(n->ring, &s->op, tx->fd, &tx->iov[s->iov_at], s->iov_count, (u64)-1,
-			RWF_NOWAIT);
+		if (n->backend.no_nowait)
+			ring_writev_at_once(n->ring, &s->op, tx->fd, &tx->iov[s->iov_at],
+				s->iov_count);
+		else
+			ring_writev(n->ring, &s->op, tx->fd, &tx->iov[s->iov_at], s->iov_count,
+				(u64)-1, RWF_NOWAIT);
 	}
 }
 

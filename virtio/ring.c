@@ -12,7 +12,8 @@
  * system call. When the submission queue is full, the entries in it are handed over early, without
  * waiting. An old kernel can refuse that (EBUSY) until completions are taken out of a full
  * completion queue; callbacks must not run there, below the function that queues, so those
- * completions move to `stash`, where the next turn finds them before anything else.
+ * completions move to `stash`, where the next turn finds them before anything else. So does what was
+ * done at once, without the ring.
  *
  * A turn runs the callbacks of the completions it found when it began, not of those that come
  * meanwhile, so that what the callbacks queued is handed over in time. A completion leaves the
@@ -143,19 +144,23 @@ static bool take_completion(struct ring *r, struct completion *ret)
 	return true;
 }
 
+static void stash(struct ring *r, struct completion c)
+{
+	if (r->stash_len == r->stash_cap) {
+		r->stash_cap = r->stash_cap ? 2 * r->stash_cap : 64;
+		r->stash = realloc(r->stash, r->stash_cap * sizeof(*r->stash));
+		must(r->stash);
+	}
+	r->stash[r->stash_len++] = c;
+}
+
 /* Makes room in the completion queue without running a callback. */
 static void stash_completions(struct ring *r)
 {
 	struct completion c;
 
-	while (take_completion(r, &c)) {
-		if (r->stash_len == r->stash_cap) {
-			r->stash_cap = r->stash_cap ? 2 * r->stash_cap : 64;
-			r->stash = realloc(r->stash, r->stash_cap * sizeof(*r->stash));
-			must(r->stash);
-		}
-		r->stash[r->stash_len++] = c;
-	}
+	while (take_completion(r, &c))
+		stash(r, c);
 }
 
 static struct io_uring_sqe *new_sqe(struct ring *r)
@@ -503,6 +508,26 @@ void ring_writev(struct ring *r, struct ring_op *op, int fd, const struct iovec 
 
 	io_uring_prep_writev2(sqe, fd, iov, n, off, flags);
 	finish(r, sqe, op);
+}
+
+/* Ends an operation that needed no submission; @res as a system call gives it. */
+static void end_at_once(struct ring *r, struct ring_op *op, ssize_t res)
+{
+	must(!op->busy && op->done);
+	op->busy = true;
+	stash(r, (struct completion){op, res < 0 ? -errno : (int)res});
+}
+
+void ring_readv_at_once(struct ring *r, struct ring_op *op, int fd, const struct iovec *iov,
+	unsigned n)
+{
+	end_at_once(r, op, readv(fd, iov, (int)n));
+}
+
+void ring_writev_at_once(struct ring *r, struct ring_op *op, int fd, const struct iovec *iov,
+	unsigned n)
+{
+	end_at_once(r, op, writev(fd, iov, (int)n));
 }
 
 void ring_pread(struct ring *r, struct ring_op *op, int fd, void *buf, unsigned len, u64 off)

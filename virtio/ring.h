@@ -64,6 +64,15 @@ void ring_readv(struct ring *r, struct ring_op *op, int fd, const struct iovec *
 	u64 off, int flags);
 void ring_writev(struct ring *r, struct ring_op *op, int fd, const struct iovec *iov, unsigned n,
 	u64 off, int flags);
+/*
+ * The same for a descriptor that is O_NONBLOCK and of a driver for which the kernel has no
+ * RWF_NOWAIT: the call is made here and now, and the callback hears of it in the next turn. -EAGAIN
+ * where it would have to wait, which ring_readv() without flags does.
+ */
+void ring_readv_at_once(struct ring *r, struct ring_op *op, int fd, const struct iovec *iov,
+	unsigned n);
+void ring_writev_at_once(struct ring *r, struct ring_op *op, int fd, const struct iovec *iov,
+	unsigned n);
 void ring_pread(struct ring *r, struct ring_op *op, int fd, void *buf, unsigned len, u64 off);
 void ring_pwrite(struct ring *r, struct ring_op *op, int fd, const void *buf, unsigned len,
 	u64 off, int flags);

@@ -46,6 +46,20 @@ static void kicked(struct ring_op *op, int res)
 	ring_read(g->ring, &g->kick_op, g->dev->kick_fd, &g->kick_count, 8);
 }
 
+bool ng_no_nowait;
+
+int ng_old_kernel(void **state)
+{
+	ng_no_nowait = true;
+	return 0;
+}
+
+int ng_new_kernel(void **state)
+{
+	ng_no_nowait = false;
+	return 0;
+}
+
 static void make_backend(struct ng *g, struct net_backend *b)
 {
 	int size = SOCKET_BUF;
@@ -76,6 +90,7 @@ static void make_device(struct ng *g, const struct enc *saved)
 		b = *g->backend;
 	else
 		make_backend(g, &b);
+	b.no_nowait |= ng_no_nowait;
 	if (net_create(&g->dev, &g->cfg, &b, g->ring, &g->ram.mem, irq, &e) ||
 		(saved && virtio_load(g->dev, saved->buf, saved->len, &e)))
 		fail_msg("%s", e.msg);

@@ -57,6 +57,15 @@ struct ng {
 
 extern const u8 ng_mac[6]; /* the device's */
 
+/*
+ * Whether the back end is one of a kernel without RWF_NOWAIT for TAPs. NG_BOTH(t) is two tests for
+ * cmocka: t as it is, and for such a kernel.
+ */
+extern bool ng_no_nowait;
+int ng_old_kernel(void **state);
+int ng_new_kernel(void **state);
+#define NG_BOTH(t) cmocka_unit_test(t), {#t "_no_nowait", t, ng_old_kernel, ng_new_kernel, NULL}
+
 /* Memory, ring and device; no driver yet. @saved: what ng_save() gave, or NULL. */
 void ng_make(struct ng *g, const struct enc *saved);
 /* The driver: all queues, @rx_bufs buffers in each RX ring, DRIVER_OK. */

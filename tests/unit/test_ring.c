@@ -148,6 +148,36 @@ static void test_read_and_write(void **state)
 	ring_destroy(&r);
 }
 
+/* Done when it was asked for, heard of in the next turn, and never waiting. */
+static void test_at_once(void **state)
+{
+	struct ring *r = make(4);
+	struct op a = {.op.done = done}, b = {.op.done = done}, c = {.op.done = done};
+	char buf[8] = "";
+	struct iovec out[2] = {{(void *)(uintptr_t)"he", 2}, {(void *)(uintptr_t)"llo", 3}};
+	struct iovec in[2] = {{buf, 2}, {buf + 2, 6}};
+	int p[2];
+
+	assert_int_equal(pipe2(p, O_NONBLOCK | O_CLOEXEC), 0);
+	ring_readv_at_once(r, &a.op, p[0], in, 2);
+	ring_writev_at_once(r, &b.op, p[1], out, 2);
+	ring_readv_at_once(r, &c.op, p[0], in, 2);
+	assert_string_equal(buf, "hello");
+	assert_true(a.op.busy && !a.runs && !b.runs && !c.runs);
+	assert_int_equal(ring_run(r), 0); /* does not sleep */
+	assert_int_equal(a.res, -EAGAIN);
+	assert_int_equal(b.res, 5);
+	assert_int_equal(c.res, 5);
+	assert_true(a.runs == 1 && b.runs == 1 && c.runs == 1);
+	ring_writev_at_once(r, &b.op, p[0], out, 2);
+	ring_cancel(r, &b.op); /* finds nothing */
+	wait_for(r, &b, 2);
+	assert_int_equal(b.res, -EBADF);
+	close(p[0]);
+	close(p[1]);
+	ring_destroy(&r);
+}
+
 static void test_timeout_and_cancel(void **state)
 {
 	struct ring *r = make(8);
@@ -523,6 +553,7 @@ int main(void)
 		cmocka_unit_test(test_tasks_run_once_a_turn),
 		cmocka_unit_test(test_connect_and_accept),
 		cmocka_unit_test(test_read_and_write),
+		cmocka_unit_test(test_at_once),
 		cmocka_unit_test(test_timeout_and_cancel),
 		cmocka_unit_test(test_full_queues),
 		cmocka_unit_test(test_callbacks_queue_more),
