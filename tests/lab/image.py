@@ -24,6 +24,7 @@ from rootfs.tools import output, whole  # noqa: E402
 
 KERNEL_GENID = 'linux-image-amd64'  # has the driver for VMGenID, which the cloud kernel has not
 MODULES = ['kvm-amd', 'tun', 'virtio_net']
+TOOLS = ['pauser', 'stream']  # of this folder, in C
 GUEST_MODULES = ['virtio_mmio', 'virtio_blk', 'vmw_vsock_virtio_transport', 'button', 'evdev']
 PAYLOAD_OFFSET, PAYLOAD_LENGTH, SETUP_SECTS = 0x248, 0x24c, 0x1f1  # of a bzImage's header
 
@@ -140,6 +141,8 @@ def build(build_dir, checks, own=(), files=()):
     c.copy('lab/kelvin', os.path.join(build_dir, 'monitor/kelvin'))
     for path in glob.glob(os.path.join(build_dir, 'guests/*.elf')):
         c.copy('lab/' + os.path.basename(path), path)
+    for name in TOOLS:
+        c.copy('lab/' + name, os.path.join(build_dir, 'tests/lab/lab-' + name))
     c.copy('lab/vmlinuz', bzimage)
     c.copy('lab/vmlinux', os.path.join(root, 'vmlinux'))
     if 'vmgenid' in checks:
