@@ -37,6 +37,7 @@ struct api_slot {
 	struct api *api;
 	struct http_conn *conn; /* NULL: free */
 	struct api_call *call;  /* being answered */
+	bool resumes;           /* api_resume_on_hangup() */
 	struct ucred peer;
 };
 
@@ -113,6 +114,8 @@ static void finish_call(struct api_call *c, unsigned status, char *text)
 	json_decref(c->body);
 	json_decref(c->info);
 	free(c->own_dir);
+	for (unsigned i = 0; i < c->file_count; i++)
+		fd_close(&c->file[i].fd);
 	free(c);
 }
 
@@ -171,7 +174,15 @@ bool api_held(const struct api_call *c)
 	return c->slot && c->slot->api->held;
 }
 
+void api_resume_on_hangup(struct api_call *c)
+{
+	if (c->slot)
+		c->slot->resumes = true;
+}
+
 /* ---- bodies ---- */
+
+#define FILES_UNASKED "The request came with file descriptors that nothing in it asks for."
 
 static const struct api_field *find_field(const struct api_field *fields, unsigned n,
 	const char *key)
@@ -198,10 +209,29 @@ static void fault_unknown_field(struct api_call *c, const struct api_field *fiel
 		api_fault(c, API_JSON_ERROR "unknown field `%.64s`, there are no fields.", key);
 }
 
+/* A name for each descriptor, in their order; no name twice. */
+static bool name_files(struct api_call *c, const json_t *names)
+{
+	size_t n = json_array_size(names);
+
+	if (!json_is_array(names) || n != c->file_count)
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		c->file[i].name = json_string_value(json_array_get(names, i));
+		if (!c->file[i].name)
+			return false;
+		for (size_t k = 0; k < i; k++)
+			if (!strcmp(c->file[k].name, c->file[i].name))
+				return false;
+	}
+	return true;
+}
+
 static bool take_field(struct api_call *c, const struct api_field *f, json_t *value)
 {
 	static const char *const kinds[] = {[FIELD_STRING] = " string", [FIELD_BOOL] = " boolean",
-		[FIELD_OBJECT] = "n object", [FIELD_COUNT] = " number from 0 up"};
+		[FIELD_OBJECT] = "n object", [FIELD_COUNT] = " number from 0 up",
+		[FIELD_FILES] = " name for each file descriptor that came with the request"};
 
 	if (json_is_null(value) && !f->required)
 		return true;
@@ -219,6 +249,10 @@ static bool take_field(struct api_call *c, const struct api_field *f, json_t *va
 	}
 	if (f->type == FIELD_COUNT && json_is_integer(value) && json_integer_value(value) >= 0) {
 		*(u64 *)f->out = (u64)json_integer_value(value);
+		return true;
+	}
+	if (f->type == FIELD_FILES && name_files(c, value)) {
+		*(bool *)f->out = true;
 		return true;
 	}
 	api_fault(c, API_JSON_ERROR "invalid type for `%s`, expected a%s.", f->key, kinds[f->type]);
@@ -245,6 +279,10 @@ bool api_fields(struct api_call *c, const struct api_field *fields, unsigned n)
 			api_fault(c, API_JSON_ERROR "missing field `%s`.", fields[i].key);
 			return false;
 		}
+	}
+	if (c->file_count && !c->file[0].name) {
+		api_fault(c, FILES_UNASKED);
+		return false;
 	}
 	return true;
 }
@@ -340,6 +378,8 @@ static bool take_body(struct api_call *c, const struct http_request *r)
 
 	if (is_get && r->body)
 		api_fault(c, "GET request cannot have a body.");
+	else if (is_get && c->file_count)
+		api_fault(c, FILES_UNASKED);
 	else if (!is_get && !r->body)
 		api_fault(c, "Empty %s request.", r->method);
 	else if (is_get)
@@ -377,6 +417,9 @@ static void on_request(void *ctx, struct http_conn *conn, const struct http_requ
 	c->machine = api->machine;
 	c->method = r->method;
 	c->path = route ? route->path : "(no such path)";
+	c->file_count = r->file_count;
+	for (unsigned i = 0; i < r->file_count; i++)
+		c->file[i].fd = fd_steal(&r->file[i]);
 	slot->call = c;
 	if (!route)
 		fault_no_route(c, path);
@@ -390,9 +433,29 @@ static void on_request(void *ctx, struct http_conn *conn, const struct http_requ
 
 /* ---- connections ---- */
 
+static void ignore(void *ctx, const struct err *err)
+{
+}
+
+/* The client that was to end a paused VM will not. */
+static void hung_up(struct api_slot *slot)
+{
+	struct api *api = slot->api;
+
+	if (!slot->resumes || api->closing)
+		return;
+	slot->resumes = false;
+	if (api->held || machine_state(api->machine) != LIFE_PAUSED)
+		return;
+	log_line("api: the client that was to end the VM is gone; the VM goes on");
+	machine_resume(api->machine, ignore, NULL);
+}
+
 static void on_closed(void *ctx, struct http_conn *conn)
 {
 	struct api_slot *slot = ctx;
+
+	hung_up(slot);
 
 	if (slot->call)
 		slot->call->slot = NULL;

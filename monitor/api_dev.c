@@ -4,7 +4,8 @@
  * PATCH /network-interfaces/ID.
  *
  * A drive's path_on_host may be another file, which takes the place of the old one, or the same
- * one, which is then looked at again for its size. Limits take effect at once.
+ * one, which is then looked at again for its size. The client may hand the file over, open: then it
+ * is called path_on_host, in "files" and for people. Limits take effect at once.
  */
 #include <string.h>
 
@@ -43,10 +44,12 @@ void api_patch_drive(struct api_call *c)
 {
 	const char *id = NULL, *path = NULL;
 	json_t *limiter = NULL;
+	bool handed = false;
 	const struct api_field fields[] = {
 		{"drive_id", FIELD_STRING, true, &id},
 		{"path_on_host", FIELD_STRING, false, &path},
 		{"rate_limiter", FIELD_OBJECT, false, &limiter},
+		{"files", FIELD_FILES, false, &handed},
 	};
 	const struct limit_config *limit;
 	struct limit_config l;
@@ -55,9 +58,11 @@ void api_patch_drive(struct api_call *c)
 	if (!api_fields(c, fields, ARRAY_SIZE(fields)) || !id_repeats(c, id) ||
 		!take_limiter(c, "rate_limiter", &l, &limit))
 		return;
-	if (path && path[0] != '/')
+	if (handed && (!path || c->file_count != 1 || strcmp(c->file[0].name, "path_on_host")))
+		api_fault(c, "Drive config error: the one file to hand over is `path_on_host`");
+	else if (path && path[0] != '/')
 		api_fault(c, "Drive config error: \"%.200s\" is not an absolute path", path);
-	else if (machine_change_disk(c->machine, id, path, limit, &e))
+	else if (machine_change_disk(c->machine, id, path, handed ? c->file : NULL, limit, &e))
 		api_fault(c, "Drive config error: %s", e.msg);
 	else
 		api_ok(c);

@@ -10,6 +10,7 @@
 #define KELVIN_MONITOR_API_INT_H
 
 #include "monitor/api.h"
+#include "monitor/http.h"
 
 struct api_slot;
 
@@ -22,10 +23,14 @@ struct api_call {
 	const char *method;   /* static */
 	const char *path;     /* of the route; static */
 	char id[API_ID_MAX + 1]; /* what stands for the route's asterisk */
+	/* What came with the request, named by api_fields(); closed with the call. */
+	struct handed_file file[HTTP_FILES_MAX];
+	unsigned file_count;
 
 	/* PUT /kelvin/snapshot and /snapshot/create, from callback to callback. */
 	const char *dir; /* in body, or own_dir */
 	char *own_dir;
+	bool handed; /* it came with files */
 	bool force, stop, was_running;
 	bool pause_vm; /* PATCH /vm: which way */
 	u64 pause_begun_ns, paused_ns;
@@ -53,16 +58,22 @@ void api_fault(struct api_call *c, const char *fmt, ...) __attribute__((format(p
 void api_hold(struct api_call *c, bool held);
 bool api_held(const struct api_call *c);
 
-/* One member of a call's body. */
+/*
+ * The VM is paused and its client is about to end it: it goes on if the client hangs up instead.
+ */
+void api_resume_on_hangup(struct api_call *c);
+
+/* One member of a call's body. FIELD_FILES names the descriptors that came with the request. */
 struct api_field {
 	const char *key;
-	enum { FIELD_STRING, FIELD_BOOL, FIELD_OBJECT, FIELD_COUNT } type;
+	enum { FIELD_STRING, FIELD_BOOL, FIELD_OBJECT, FIELD_COUNT, FIELD_FILES } type;
 	bool required;
-	void *out; /* const char **, bool *, json_t ** or u64 *; left alone where absent or null */
+	void *out; /* const char **, bool *, json_t **, u64 *, or for FIELD_FILES a bool * that
+		    * becomes true; left alone where absent or null */
 };
 /*
- * Reads the body, which may have no other keys. False after a fault was sent. Strings live as long
- * as the call.
+ * Reads the body, which may have no other keys, and must name all descriptors that came with it.
+ * False after a fault was sent. Strings live as long as the call.
  */
 bool api_fields(struct api_call *c, const struct api_field *fields, unsigned n);
 

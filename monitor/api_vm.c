@@ -16,9 +16,11 @@
 #include "monitor/api_int.h"
 #include "monitor/base/cleanup.h"
 #include "monitor/base/clock.h"
-#include "monitor/http.h"
 
 #define CREATE_ERROR "Create snapshot error: "
+#define JAILED                                                                                     \
+	"this VM is jailed and sees no files of the host: use kelvin snapshot, which hands it "    \
+	"open files, or start it with --no-jail"
 #define STOP_WAIT_MS 10000u /* for a guest to power off */
 
 /* ---- questions ---- */
@@ -207,6 +209,10 @@ void api_put_snapshot_create(struct api_call *c)
 	}
 	if (take_two_paths(c, state, memory))
 		return;
+	if (machine_jailed(c->machine)) {
+		api_fault(c, CREATE_ERROR JAILED);
+		return;
+	}
 	if (machine_state(c->machine) != LIFE_PAUSED) {
 		api_fault(c, CREATE_ERROR "save/restore unavailable while running: pause the VM "
 				"first");
@@ -220,12 +226,23 @@ void api_put_snapshot_create(struct api_call *c)
 	machine_snapshot(c->machine, &req, NULL, created, c);
 }
 
-/* ---- PUT /kelvin/snapshot: pause, snapshot, and back to how it was (or stop) ---- */
+/*
+ * ---- PUT /kelvin/snapshot: pause, snapshot, and back to how it was (or stop) ----
+ *
+ * With "files" the client has made the directory and hands its files over, and publishes it after
+ * the answer. "stop" then leaves the VM paused, for the client to end it when the snapshot has its
+ * name; a client that hangs up before that has lost the snapshot, so the VM goes on.
+ */
+
+void api_get_snapshot(struct api_call *c)
+{
+	api_answer(c, json_pack("{s:o}", "files", machine_snapshot_files(c->machine)));
+}
 
 static void answer_snapshot(struct api_call *c)
 {
 	struct machine *m = c->machine;
-	bool stop = c->stop && !c->err.code;
+	bool stop = c->stop && !c->handed && !c->err.code;
 	json_t *facts = c->info;
 
 	if (c->err.code) {
@@ -240,6 +257,8 @@ static void answer_snapshot(struct api_call *c)
 		json_string(stop ? "stopped" : life_name(machine_state(m))));
 	json_object_set_new(facts, "pause_us",
 		json_integer((json_int_t)(c->paused_ns / 1000)));
+	if (c->stop && c->handed && c->was_running)
+		api_resume_on_hangup(c);
 	api_answer(c, facts);
 	if (stop)
 		machine_stop(m, "stop");
@@ -271,7 +290,12 @@ static void snapshot_written(void *ctx, const struct err *err)
 static void snapshot_paused(void *ctx, const struct err *err)
 {
 	struct api_call *c = ctx;
-	struct snapshot_request req = {.dir = c->dir, .force = c->force};
+	struct snapshot_request req = {
+		.dir = c->dir,
+		.force = c->force,
+		.file = c->handed ? c->file : NULL,
+		.file_count = c->file_count,
+	};
 
 	if (err) {
 		api_fault(c, CREATE_ERROR "the VM does not pause: %s", err->msg);
@@ -284,6 +308,7 @@ void api_put_snapshot(struct api_call *c)
 {
 	const struct api_field fields[] = {
 		{"dir", FIELD_STRING, true, &c->dir},
+		{"files", FIELD_FILES, false, &c->handed},
 		{"force", FIELD_BOOL, false, &c->force},
 		{"stop", FIELD_BOOL, false, &c->stop},
 	};
@@ -292,6 +317,10 @@ void api_put_snapshot(struct api_call *c)
 		return;
 	if (c->dir[0] != '/') {
 		api_fault(c, CREATE_ERROR "\"%.200s\" is not an absolute path", c->dir);
+		return;
+	}
+	if (!c->handed && machine_jailed(c->machine)) {
+		api_fault(c, CREATE_ERROR JAILED);
 		return;
 	}
 	c->was_running = machine_state(c->machine) == LIFE_RUNNING;

@@ -2,8 +2,9 @@
 /*
  * client.c - see client.h
  *
- * One exchange is: connect, send everything, read until the reply is complete. Sockets do not
- * block; an exchange waits in poll() until its deadline, many at a time where a verb asks many VMs.
+ * One exchange is: send everything, read until the reply is complete. Sockets do not block; an
+ * exchange waits in poll() until its deadline, many at a time where a verb asks many VMs.
+ * Descriptors go with the first bytes (SCM_RIGHTS).
  * The reply is a VM's, so it is bounded and parsed with suspicion, too.
  */
 #include "monitor/client.h"
@@ -155,6 +156,8 @@ struct exchange {
 	int fd;
 	char *out; /* the request */
 	size_t out_off, out_len;
+	const int *files; /* to go with it */
+	unsigned file_count;
 	http_parser parser;
 	struct enc body; /* of the reply */
 	bool complete;
@@ -184,9 +187,9 @@ static const http_parser_settings callbacks = {
 	.on_message_complete = on_message_complete,
 };
 
+/* The connection stays its owner's. */
 static void exchange_finish(struct exchange *x)
 {
-	fd_close(&x->fd);
 	free(x->out);
 	enc_free(&x->body);
 	x->out = NULL;
@@ -215,25 +218,24 @@ static int compose(struct exchange *x, const char *method, const char *path, jso
 	return 0;
 }
 
-static int exchange_begin(struct exchange *x, const char *id, const char *method, const char *path,
-	json_t *body, struct err *e)
+int client_dial(int *ret_fd, const char *id, struct err *e)
 {
-	int r;
+	int r = client_connect(ret_fd, id, "api.sock", e);
 
-	*x = (struct exchange){.id = id, .fd = -1};
+	for (unsigned i = 0; r == -EAGAIN && i < BUSY_TRIES; i++) {
+		poll(NULL, 0, 5);
+		r = client_connect(ret_fd, id, "api.sock", e);
+	}
+	return r;
+}
+
+static int exchange_begin(struct exchange *x, int fd, const struct client_request *q, struct err *e)
+{
+	*x = (struct exchange){
+		.id = q->id, .fd = fd, .files = q->files, .file_count = q->file_count};
 	http_parser_init(&x->parser, HTTP_RESPONSE);
 	x->parser.data = x;
-	r = compose(x, method, path, body, e);
-	for (unsigned i = 0; !r; i++) {
-		r = client_connect(&x->fd, id, "api.sock", e);
-		if (r != -EAGAIN || i == BUSY_TRIES)
-			break;
-		poll(NULL, 0, 5);
-		r = 0;
-	}
-	if (r)
-		exchange_finish(x);
-	return r;
+	return compose(x, q->method, q->path, q->body, e);
 }
 
 static short exchange_wants(const struct exchange *x)
@@ -257,6 +259,28 @@ static int exchange_read(struct exchange *x, struct err *e)
 	return 0;
 }
 
+static ssize_t exchange_send(const struct exchange *x)
+{
+	union {
+		struct cmsghdr head;
+		char space[CMSG_SPACE(CLIENT_FILES_MAX * sizeof(int))];
+	} control = {0};
+	size_t len = x->file_count * sizeof(int);
+	struct iovec iov = {x->out + x->out_off, x->out_len - x->out_off};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	must(x->file_count <= CLIENT_FILES_MAX);
+	if (x->file_count && !x->out_off) {
+		msg.msg_control = &control;
+		msg.msg_controllen = CMSG_SPACE(len);
+		control.head.cmsg_level = SOL_SOCKET;
+		control.head.cmsg_type = SCM_RIGHTS;
+		control.head.cmsg_len = CMSG_LEN(len);
+		memcpy(CMSG_DATA(&control.head), x->files, len);
+	}
+	return sendmsg(x->fd, &msg, MSG_NOSIGNAL);
+}
+
 /* Sends or reads what can be without waiting. */
 static int exchange_step(struct exchange *x, struct err *e)
 {
@@ -264,7 +288,7 @@ static int exchange_step(struct exchange *x, struct err *e)
 
 	if (x->out_off == x->out_len)
 		return exchange_read(x, e);
-	n = send(x->fd, x->out + x->out_off, x->out_len - x->out_off, MSG_NOSIGNAL);
+	n = exchange_send(x);
 	if (n >= 0)
 		x->out_off += (size_t)n;
 	else if (errno == EPIPE || errno == ECONNRESET)
@@ -330,24 +354,21 @@ static int timed_out(const struct exchange *x, unsigned timeout_ms, struct err *
 		x->id);
 }
 
-int client_call(const char *id, const char *method, const char *path, json_t *body,
-	unsigned timeout_ms, json_t **ret_reply, struct err *e)
+int client_ask(int fd, const struct client_request *q, json_t **ret_reply, struct err *e)
 {
 	u64 begin = now_ms();
 	json_t *reply = NULL;
 	struct exchange x;
-	int r = exchange_begin(&x, id, method, path, body, e);
+	int r = exchange_begin(&x, fd, q, e);
 
-	if (r)
-		return r;
 	while (!r && !x.complete) {
 		struct pollfd p = {.fd = x.fd, .events = exchange_wants(&x)};
-		int left = left_ms(begin, timeout_ms);
+		int left = left_ms(begin, q->timeout_ms);
 
 		if (poll(&p, 1, left) > 0)
 			r = exchange_step(&x, e);
 		else if (left == 0)
-			r = timed_out(&x, timeout_ms, e);
+			r = timed_out(&x, q->timeout_ms, e);
 	}
 	if (!r)
 		r = exchange_result(&x, &reply, e);
@@ -361,7 +382,24 @@ int client_call(const char *id, const char *method, const char *path, json_t *bo
 	return 0;
 }
 
+int client_call(const char *id, const char *method, const char *path, json_t *body,
+	unsigned timeout_ms, json_t **ret_reply, struct err *e)
+{
+	struct client_request q = {.id = id, .method = method, .path = path, .body = body,
+		.timeout_ms = timeout_ms};
+	_cleanup_fd_ int fd = -1;
+	int r = client_dial(&fd, id, e);
+
+	return r ? r : client_ask(fd, &q, ret_reply, e);
+}
+
 /* ---- many at once ---- */
+
+static void end_exchange(struct exchange *x)
+{
+	exchange_finish(x);
+	fd_close(&x->fd);
+}
 
 /* One poll() over all that still run, and a step for each that is ready. Returns how many run. */
 static unsigned step_all(struct exchange *x, size_t n, int wait_ms, json_t **ret_reply,
@@ -386,10 +424,21 @@ static unsigned step_all(struct exchange *x, size_t n, int wait_ms, json_t **ret
 			continue;
 		if (!r)
 			exchange_result(&x[i], &ret_reply[i], &ret_err[i]);
-		exchange_finish(&x[i]);
+		end_exchange(&x[i]);
 		running--;
 	}
 	return running;
+}
+
+/* x->fd is -1 where it fails. */
+static void begin_get(struct exchange *x, const char *id, const char *path, struct err *e)
+{
+	struct client_request q = {.id = id, .method = "GET", .path = path};
+	int fd = -1;
+
+	*x = (struct exchange){.fd = -1};
+	if (!client_dial(&fd, id, e) && exchange_begin(x, fd, &q, e))
+		end_exchange(x);
 }
 
 static void get_batch(const char *const *ids, size_t n, const char *path, unsigned timeout_ms,
@@ -405,7 +454,7 @@ static void get_batch(const char *const *ids, size_t n, const char *path, unsign
 		if (!x)
 			err_sys(&ret_err[i], ENOMEM, "cannot ask VM \"%s\"", ids[i]);
 		else
-			exchange_begin(&x[i], ids[i], "GET", path, NULL, &ret_err[i]);
+			begin_get(&x[i], ids[i], path, &ret_err[i]);
 	}
 	if (!x)
 		return;
@@ -416,7 +465,7 @@ static void get_batch(const char *const *ids, size_t n, const char *path, unsign
 		if (x[i].fd < 0)
 			continue;
 		timed_out(&x[i], timeout_ms, &ret_err[i]);
-		exchange_finish(&x[i]);
+		end_exchange(&x[i]);
 	}
 	free(x);
 }

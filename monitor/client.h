@@ -12,7 +12,8 @@
 #include "monitor/base/err.h"
 #include "monitor/base/types.h"
 
-#define VM_ID_MAX 64u
+#define VM_ID_MAX        64u
+#define CLIENT_FILES_MAX 16u
 
 /* /run/kelvin for root, else $XDG_RUNTIME_DIR/kelvin; $KELVIN_RUN_DIR replaces both. */
 int run_dir(char *out, size_t cap, struct err *e);
@@ -32,6 +33,23 @@ int client_connect(int *ret_fd, const char *id, const char *name, struct err *e)
  */
 int client_call(const char *id, const char *method, const char *path, json_t *body,
 	unsigned timeout_ms, json_t **ret_reply, struct err *e);
+
+/*
+ * For several requests on one connection, or with descriptors: client_dial() connects to VM @id's
+ * api.sock, and waits while it is busy; client_ask() is client_call() on @fd, with the @file_count
+ * descriptors of @files, which stay the caller's. After an error the connection is of no use, but
+ * for -EREMOTEIO.
+ */
+int client_dial(int *ret_fd, const char *id, struct err *e);
+struct client_request {
+	const char *id; /* for messages */
+	const char *method, *path;
+	json_t *body;
+	const int *files; /* at most CLIENT_FILES_MAX; the body says what they are */
+	unsigned file_count;
+	unsigned timeout_ms;
+};
+int client_ask(int fd, const struct client_request *q, json_t **ret_reply, struct err *e);
 
 /*
  * The same GET to @n VMs at once, with one time limit for all. ret_reply[i] (owned by the caller)

@@ -1,12 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cmd_snapshot.c - kelvin snapshot: write a running VM to a directory. */
+/*
+ * cmd_snapshot.c - kelvin snapshot: write a running VM to a directory.
+ *
+ * The directory is made here, with the rights of whoever calls, and the VM is handed open files: it
+ * may be jailed, and need not see any path. Its answer means that they are on stable storage; then
+ * they get their name here. Who dies in between leaves a temporary directory, and a VM that goes
+ * on: with --stop it waits, paused, on this connection, until it is told to end.
+ */
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "monitor/base/cleanup.h"
 #include "monitor/vm_verb.h"
 #include "monitor/vmfind.h"
+#include "snapshot/snapshot.h"
 
 #define STOP_NS 10000000000ull
 
@@ -18,7 +27,7 @@ static const struct opt_spec opts[] = {
 	{"json", NULL, "print what was written as an object", OPT_JSON},
 };
 
-/* The VM's monitor has another working directory. */
+/* For people who look later, in the VM's log and in our output. */
 static int make_absolute(const char *dir, char *out, size_t cap, struct err *e)
 {
 	char cwd[PATH_MAX];
@@ -71,36 +80,129 @@ static void plain_words(struct err *e, bool force)
 		snprintf(e->msg + len, sizeof(e->msg) - len, " (--force replaces a snapshot)");
 }
 
-static int take_snapshot(const char *id, const char *dir, bool stop, bool force, bool json)
+/* One snapshot on its way. */
+struct taking {
+	const char *id;
+	const char *path; /* absolute */
+	bool stop, force, json;
+	int sock;      /* to the VM, from the first question to the last */
+	json_t *names; /* of its files, as the VM says, so with suspicion */
+	struct snap_dir *dir;
+	int file[CLIENT_FILES_MAX];
+	unsigned file_count;
+	json_t *facts; /* the VM's answer */
+};
+
+static int ask_for_names(struct taking *t, struct err *e)
+{
+	struct client_request q = {.id = t->id, .method = "GET", .path = "/kelvin/snapshot"};
+	json_auto_t *reply = NULL;
+	int r = client_ask(t->sock, &q, &reply, e);
+
+	if (r)
+		return r;
+	t->names = json_incref(json_object_get(reply, "files"));
+	if (!json_is_array(t->names) || json_array_size(t->names) > CLIENT_FILES_MAX)
+		return err_set(e, -EPROTO, "VM \"%s\" does not say which files it needs", t->id);
+	return 0;
+}
+
+static int make_files(struct taking *t, struct err *e)
+{
+	int r = snap_dir_create(&t->dir, &sys_host, t->path, t->force, e);
+
+	for (size_t i = 0; !r && i < json_array_size(t->names); i++) {
+		const char *name = json_string_value(json_array_get(t->names, i));
+
+		r = snap_dir_file(t->dir, name ? name : "", &t->file[i], e);
+		t->file_count += !r;
+	}
+	return r;
+}
+
+static int have_written(struct taking *t, struct err *e)
+{
+	struct client_request q = {
+		.id = t->id,
+		.method = "PUT",
+		.path = "/kelvin/snapshot",
+		.body = json_pack("{s:s, s:O, s:b}", "dir", t->path, "files", t->names, "stop",
+			t->stop),
+		.files = t->file,
+		.file_count = t->file_count,
+	};
+	int r;
+
+	if (!q.body)
+		return err_set(e, -EINVAL, "the path %.200s is not valid UTF-8", t->path);
+	r = client_ask(t->sock, &q, &t->facts, e);
+	json_decref(q.body);
+	return r;
+}
+
+/* The VM, which is paused since it wrote the snapshot, may end now. */
+static int end_vm(const struct taking *t, struct err *e)
+{
+	json_auto_t *body = json_pack("{s:i}", "wait_ms", 0);
+	struct client_request q = {.id = t->id, .method = "PUT", .path = "/kelvin/stop",
+		.body = body, .timeout_ms = ANSWER_MS};
+	int r = client_ask(t->sock, &q, NULL, e);
+
+	if (r && r != -EPIPE) /* it ended by itself, meanwhile */
+		return r;
+	json_object_set_new(t->facts, "state", json_string("stopped"));
+	return 0;
+}
+
+/* Up to the name, and with --stop beyond it. What is left behind is swept by the next writer. */
+static int take(struct taking *t, struct err *e)
+{
+	int r = client_dial(&t->sock, t->id, e);
+
+	if (!r)
+		r = ask_for_names(t, e);
+	if (!r)
+		r = make_files(t, e);
+	if (!r)
+		r = have_written(t, e);
+	while (t->file_count)
+		fd_close(&t->file[--t->file_count]);
+	if (!r)
+		r = snap_dir_commit(&t->dir, e);
+	else
+		snap_dir_abort(&t->dir);
+	if (!r && t->stop)
+		r = end_vm(t, e);
+	/* Where the VM was to end and did not, this lets it go on. */
+	fd_close(&t->sock);
+	json_decref(t->names);
+	return r;
+}
+
+static int take_snapshot(struct taking *t, const char *dir)
 {
 	char path[PATH_MAX];
-	json_t *facts = NULL, *body;
 	pid_t pid;
 	struct err e;
 	int r;
 
 	if (make_absolute(dir, path, sizeof(path), &e))
 		return fail(&e);
-	vm_look(id, &pid);
-	body = json_pack("{s:s, s:b, s:b}", "dir", path, "stop", stop, "force", force);
-	if (!body) {
-		err_set(&e, -EINVAL, "the path %.200s is not valid UTF-8", path);
+	t->path = path;
+	vm_look(t->id, &pid);
+	if (take(t, &e)) {
+		json_decref(t->facts);
+		plain_words(&e, t->force);
 		return fail(&e);
 	}
-	r = client_call(id, "PUT", "/kelvin/snapshot", body, 0, &facts, &e);
-	json_decref(body);
-	if (r) {
-		plain_words(&e, force);
-		return fail(&e);
-	}
-	if (json) {
-		r = show_json(facts);
+	if (t->json) {
+		r = show_json(t->facts);
 	} else {
-		print_result(dir, facts);
-		json_decref(facts);
+		print_result(dir, t->facts);
+		json_decref(t->facts);
 		r = show_end();
 	}
-	if (stop && vm_wait_gone(id, pid, STOP_NS, &e))
+	if (t->stop && vm_wait_gone(t->id, pid, STOP_NS, &e))
 		return fail(&e);
 	return r;
 }
@@ -119,20 +221,21 @@ int cmd_snapshot(int argc, char **argv)
 		.opts = opts,
 		.opt_count = ARRAY_SIZE(opts),
 	};
-	bool stop = false, force = false, json = false;
+	struct taking t = {.sock = -1};
 	const char *arg;
 	int id;
 
 	opt_begin(&p, argc, argv);
 	while ((id = opt_next(&p, &arg)) > 0) {
-		stop = stop || id == OPT_STOP;
-		force = force || id == OPT_FORCE;
-		json = json || id == OPT_JSON;
+		t.stop = t.stop || id == OPT_STOP;
+		t.force = t.force || id == OPT_FORCE;
+		t.json = t.json || id == OPT_JSON;
 	}
 	if (id < 0)
 		return 2;
 	if (argc - optind != 2)
 		return usage_error(&p, argc == optind ? "which VM, and where to?"
 						      : "one VM and one directory, please");
-	return take_snapshot(argv[optind], argv[optind + 1], stop, force, json);
+	t.id = argv[optind];
+	return take_snapshot(&t, argv[optind + 1]);
 }

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "monitor/base/cleanup.h"
 #include "monitor/base/log.h"
 #include "monitor/machine_int.h"
 #include "virtio/blk.h"
@@ -86,8 +87,9 @@ static const char *overlay_dir(void)
 	return dir && dir[0] == '/' ? dir : "/var/tmp";
 }
 
-static int open_disk(struct disk **ret, const struct disk_spec *s, struct ring *ring,
-	struct err *e)
+/* @image is NULL, or the file, open, which is taken over, also on failure. */
+static int open_disk(struct disk **ret, const struct disk_spec *s, struct handed_file *image,
+	struct ring *ring, struct err *e)
 {
 	struct disk_config cfg = {
 		.path = s->path,
@@ -104,7 +106,8 @@ static int open_disk(struct disk **ret, const struct disk_spec *s, struct ring *
 		return err_set(e, -EINVAL,
 			"disk \"%s\": the snapshot is not yours alone, so its paths do not count: "
 			"name the disk with --disk id=%s,path=FILE", s->id, s->id);
-	r = disk_open(ret, &cfg, ring, e);
+	r = image ? disk_adopt(ret, &cfg, fd_steal(&image->fd), ring, e)
+		  : disk_open(ret, &cfg, ring, e);
 	if (r)
 		return err_wrap(e, "disk \"%s\"", s->id);
 	r = check_identity(s, *ret, e);
@@ -119,7 +122,7 @@ static int add_disk(struct machine *m, unsigned n, struct err *e)
 	struct blk_config cfg = {.id = s->id, .queues = m->spec->vcpus, .limit = s->limit};
 	struct virtio_dev *d;
 	struct disk *disk;
-	int r = open_disk(&disk, s, m->ring, e);
+	int r = open_disk(&disk, s, NULL, m->ring, e);
 
 	if (r)
 		return r;
@@ -288,13 +291,13 @@ static struct virtio_dev *find(struct machine *m, u32 device_id, const char *id)
 
 /* Another file in the place of the disk's, or the same one, looked at again. */
 static int change_path(struct machine *m, struct virtio_dev *d, struct disk_spec *s,
-	const char *path, struct err *e)
+	const char *path, struct handed_file *image, struct err *e)
 {
 	struct disk_spec next = *s;
 	struct disk *disk;
 	int r;
 
-	if (!strcmp(path, s->path)) {
+	if (!image && !strcmp(path, s->path)) {
 		u64 size = blk_resize(d);
 
 		log_line("disk %s: %llu bytes", s->id, (unsigned long long)size);
@@ -304,9 +307,13 @@ static int change_path(struct machine *m, struct virtio_dev *d, struct disk_spec
 		return err_set(e, -ENAMETOOLONG, "the path is too long");
 	if (s->is_overlaid)
 		return err_set(e, -EINVAL, "a disk with an overlay keeps its image");
+	if (!image && m->spec->jailed)
+		return err_set(e, -EACCES,
+			"this VM is jailed and sees no files of the host: hand it an open one "
+			"(\"files\": [\"path_on_host\"]), or start it with --no-jail");
 	snprintf(next.path, sizeof(next.path), "%s", path);
 	next.has_identity = false;
-	r = open_disk(&disk, &next, m->ring, e);
+	r = open_disk(&disk, &next, image, m->ring, e);
 	if (r)
 		return r;
 	r = blk_swap(d, disk, e);
@@ -320,7 +327,7 @@ static int change_path(struct machine *m, struct virtio_dev *d, struct disk_spec
 }
 
 int machine_change_disk(struct machine *m, const char *id, const char *path,
-	const struct limit_config *limit, struct err *e)
+	struct handed_file *image, const struct limit_config *limit, struct err *e)
 {
 	struct virtio_dev *d = find(m, VIRTIO_ID_BLOCK, id);
 	struct disk_spec *s = NULL;
@@ -331,7 +338,7 @@ int machine_change_disk(struct machine *m, const char *id, const char *path,
 			s = &m->spec->dev.disk[i];
 	if (!d || !s)
 		return err_set(e, -ENOENT, "Invalid device id: there is no disk \"%s\"", id);
-	r = path ? change_path(m, d, s, path, e) : 0;
+	r = path ? change_path(m, d, s, path, image, e) : 0;
 	if (!r && limit) {
 		s->limit = *limit;
 		blk_set_limit(d, limit);

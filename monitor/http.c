@@ -13,8 +13,14 @@
  * dangling pointer. After an error the rest of what the client says is read and thrown away for a
  * moment: closing at once would turn its unread reply into a broken pipe.
  *
+ * Descriptors belong to the request whose bytes come first in the read that brings them: who hands
+ * some over has its earlier requests answered first. They are closed with the request, whether it
+ * was answered, refused, or never completed. While the connection lingers the kernel throws away
+ * what comes, descriptors too.
+ *
  * Trust: none. http_parser splits the bytes; every length is bounded here before anything is kept.
- * Per connection at most IN_MAX + HTTP_LINE_MAX + HTTP_BODY_MAX + HTTP_REPLY_MAX bytes are held.
+ * Per connection at most IN_MAX + HTTP_LINE_MAX + HTTP_BODY_MAX + HTTP_REPLY_MAX bytes are held,
+ * and HTTP_FILES_MAX descriptors.
  */
 #include "monitor/http.h"
 
@@ -59,6 +65,12 @@ struct http_conn {
 
 	char in[IN_MAX];
 	size_t in_off, in_len;
+	struct iovec in_iov;
+	struct msghdr in_msg;
+	union {
+		struct cmsghdr head; /* for its alignment */
+		char space[CMSG_SPACE(HTTP_FILES_MAX * sizeof(int))];
+	} in_control;
 
 	/* The request being read. */
 	http_parser parser;
@@ -73,14 +85,25 @@ struct http_conn {
 	size_t url_len;
 	char *body;
 	size_t body_len, body_cap;
+	int file[HTTP_FILES_MAX];
+	unsigned file_count;
+	bool too_many_files;
 
 	char *out;
 	size_t out_off, out_len;
 };
 
+static void close_files(struct http_conn *c)
+{
+	while (c->file_count)
+		fd_close(&c->file[--c->file_count]);
+	c->too_many_files = false;
+}
+
 static void conn_free(struct http_conn *c)
 {
 	c->ops->closed(c->ctx, c);
+	close_files(c);
 	fd_close(&c->fd);
 	free(c->body);
 	free(c->out);
@@ -261,11 +284,48 @@ static bool is_output(const struct http_conn *c)
 static void start_io(struct http_conn *c)
 {
 	c->op.done = on_io;
-	if (is_output(c))
+	if (is_output(c)) {
 		ring_send(c->ring, &c->op, c->fd, c->out + c->out_off, c->out_len - c->out_off,
 			MSG_NOSIGNAL);
-	else
+		return;
+	}
+	if (c->state == LINGERING) {
 		ring_recv(c->ring, &c->op, c->fd, c->in, sizeof(c->in), 0);
+		return;
+	}
+	c->in_iov = (struct iovec){c->in, sizeof(c->in)};
+	c->in_msg = (struct msghdr){
+		.msg_iov = &c->in_iov,
+		.msg_iovlen = 1,
+		.msg_control = &c->in_control,
+		.msg_controllen = sizeof(c->in_control),
+	};
+	ring_recvmsg(c->ring, &c->op, c->fd, &c->in_msg, MSG_CMSG_CLOEXEC);
+}
+
+/* The descriptors of the read that is done are the request's from here on. */
+static void keep_files(struct http_conn *c)
+{
+	struct cmsghdr *h;
+
+	/* The kernel closed what did not fit. */
+	c->too_many_files |= (c->in_msg.msg_flags & MSG_CTRUNC) != 0;
+	for (h = CMSG_FIRSTHDR(&c->in_msg); h; h = CMSG_NXTHDR(&c->in_msg, h)) {
+		size_t n = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		int fd;
+
+		if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = 0; i < n; i++) {
+			memcpy(&fd, CMSG_DATA(h) + i * sizeof(fd), sizeof(fd));
+			if (c->file_count < HTTP_FILES_MAX) {
+				c->file[c->file_count++] = fd;
+				continue;
+			}
+			c->too_many_files = true;
+			fd_close(&fd);
+		}
+	}
 }
 
 /* From here on time counts. */
@@ -292,6 +352,7 @@ static void next_request(struct http_conn *c)
 	c->name = c->value = (struct word){0};
 	c->in_value = c->want_continue = c->encoded = c->head_done = c->complete = false;
 	c->bad_status = 0;
+	close_files(c);
 	free(c->body);
 	c->body = NULL;
 	c->body_len = c->body_cap = 0;
@@ -351,6 +412,7 @@ static void refuse(struct http_conn *c, unsigned status, const char *text)
 	char full[256];
 	json_t *j;
 
+	close_files(c);
 	snprintf(full, sizeof(full),
 		"%s\nAll previous unanswered requests will be dropped.", text);
 	j = json_pack("{s:s}", "error", full);
@@ -392,6 +454,8 @@ static void dispatch(struct http_conn *c)
 		.path = c->url,
 		.body = c->body,
 		.body_len = c->body_len,
+		.file = c->file,
+		.file_count = c->file_count,
 	};
 
 	c->url[c->url_len] = 0;
@@ -477,7 +541,10 @@ static void on_received(struct http_conn *c, int res)
 	}
 	c->in_off = 0;
 	c->in_len = (size_t)res;
-	parse(c);
+	if (c->too_many_files)
+		refuse(c, 400, "Too many file descriptors came with the request.");
+	else
+		parse(c);
 }
 
 /* A limit on time was reached, and the op it waited for is over. */
@@ -517,6 +584,8 @@ static void on_io(struct ring_op *op, int res)
 {
 	struct http_conn *c = container_of(op, struct http_conn, op);
 
+	if (res > 0 && c->state == READING)
+		keep_files(c);
 	if (is_over(c))
 		return;
 	if (res == -EAGAIN) { /* a kernel that does not wait on non-blocking sockets */

@@ -13,6 +13,7 @@
 #define HTTP_LINE_MAX    1024u      /* bytes of the request line, and of each header line */
 #define HTTP_HEADERS_MAX 64u
 #define HTTP_BODY_MAX    51200u
+#define HTTP_FILES_MAX   16u        /* descriptors that come with one request */
 #define HTTP_REPLY_MAX   (1u << 20) /* bytes of a reply's body */
 #define HTTP_IDLE_NS     2000000000ull  /* between two pieces of one request */
 #define HTTP_TOTAL_NS    10000000000ull /* for a whole request, and for taking a reply */
@@ -25,6 +26,12 @@ struct http_request {
 	const char *path;   /* as sent, nothing decoded; begins with '/' unless it is odd */
 	const char *body;   /* not NUL-terminated; NULL: none */
 	size_t body_len;
+	/*
+	 * Descriptors that came with its bytes (SCM_RIGHTS). What is not taken over, by putting -1
+	 * in its place, is closed once the request is answered.
+	 */
+	int *file;
+	unsigned file_count;
 };
 
 struct http_ops {

@@ -53,6 +53,11 @@ enum life_state machine_state(const struct machine *m)
 	return m->life;
 }
 
+bool machine_jailed(const struct machine *m)
+{
+	return m->spec->jailed;
+}
+
 struct ring *machine_ring(const struct machine *m)
 {
 	return m->ring;

@@ -47,9 +47,25 @@ struct ring *machine_ring(const struct machine *m);
 void machine_pause(struct machine *m, machine_done done, void *ctx);
 void machine_resume(struct machine *m, machine_done done, void *ctx);
 
+/* A file that a client opened and handed over. */
+struct handed_file {
+	const char *name; /* what it is for */
+	int fd;           /* becomes -1 where it is taken over */
+};
+
+/* Whether it sees no files of the host, so that all that it is to use must be handed over. */
+bool machine_jailed(const struct machine *m);
+
 struct snapshot_request {
 	const char *dir; /* absolute; copied */
 	bool force;      /* replace what is there, atomically */
+	/*
+	 * NULL: @dir is made, and published when it is whole. Else its files, those of
+	 * machine_snapshot_files(), empty and open for reading and writing: they are written and
+	 * synced, @dir is only what messages call it, and @force means nothing.
+	 */
+	struct handed_file *file;
+	unsigned file_count;
 };
 /*
  * Writes a snapshot of a PAUSED machine (-EBUSY otherwise; machine_pause() first). The bulk is
@@ -58,13 +74,16 @@ struct snapshot_request {
  */
 void machine_snapshot(struct machine *m, const struct snapshot_request *req, json_t **ret_info,
 	machine_done done, void *ctx);
+/* The names of the files that one has now: an array. */
+json_t *machine_snapshot_files(const struct machine *m);
 
 /*
  * Changes the disk @id: another @path (the same path: its size is looked at again) and another
- * @limit; NULL leaves each as it is. The guest is told by a config interrupt.
+ * @limit; NULL leaves each as it is. With @image, which is taken over where that succeeds, @path is
+ * only what the file is called. The guest is told by a config interrupt.
  */
 int machine_change_disk(struct machine *m, const char *id, const char *path,
-	const struct limit_config *limit, struct err *e);
+	struct handed_file *image, const struct limit_config *limit, struct err *e);
 /* Changes the limits of the network @id; NULL leaves one as it is. */
 int machine_change_net(struct machine *m, const char *id, const struct limit_config *rx,
 	const struct limit_config *tx, struct err *e);

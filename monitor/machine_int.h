@@ -3,8 +3,8 @@
  * machine_int.h - what a machine is made of, shared by the files that implement machine.h.
  *
  * machine.c assembles and runs, devices.c makes its devices, life.c pauses and stops, bus.c answers
- * the vCPU threads, save.c writes and reads snapshots, facts.c describes, vmdir.c keeps
- * /run/kelvin/ID.
+ * the vCPU threads, save.c writes and reads snapshots, save_files.c has their files, facts.c
+ * describes, vmdir.c keeps /run/kelvin/ID.
  */
 #ifndef KELVIN_MONITOR_MACHINE_INT_H
 #define KELVIN_MONITOR_MACHINE_INT_H
@@ -57,6 +57,7 @@ struct machine_spec {
 	enum huge_choice huge;
 	bool console; /* a 16550 at 0x3f8 */
 	bool detach;
+	bool jailed; /* sees no files but those it has open */
 	char kernel[PATH_MAX];
 	char initrd[PATH_MAX]; /* empty: none */
 	char kernel_cache[PATH_MAX]; /* as kcache_open() wants it */
@@ -233,6 +234,28 @@ void identity_boot(struct machine *m);
 /* Renews both after a restore, if what marks them is still there. With the vCPUs' state in place:
  * a guest that listens gets its interrupt. */
 void identity_restore(struct machine *m);
+
+/* ---- save_files.c ---- */
+#define SAVE_DISK_FILE "disk.%s" /* of a snapshot: a disk's overlay, by id */
+#define SAVE_FILES_MAX (2 + DISKS_MAX)
+
+/* The files of one snapshot; fd is -1 where there is none yet, or none any more. */
+struct save_files {
+	unsigned count;
+	struct save_file {
+		char name[SNAP_FILE_MAX];
+		int fd;
+	} file[SAVE_FILES_MAX];
+};
+/* The names alone. */
+void save_files_list(struct save_files *f, const struct machine_spec *spec);
+/* Takes over @from, which must be these files, each fit to be written; all or none. */
+int save_files_take(struct save_files *f, struct handed_file *from, unsigned n, struct err *e);
+/* Makes them in @dir. */
+int save_files_make(struct save_files *f, struct snap_dir *dir, struct err *e);
+/* The descriptor of one, which becomes the caller's. */
+int save_files_steal(struct save_files *f, const char *name);
+void save_files_close(struct save_files *f);
 
 /* ---- save.c ---- */
 struct snapshot_job;

@@ -3,9 +3,12 @@
  * save.c - a machine to a snapshot directory, and what a snapshot says about its machine.
  *
  * The machine is PAUSED: vCPUs parked, devices frozen, so nothing changes while this works. The
- * loop thread collects all small state; a worker thread writes it and the memory, syncs and
- * publishes; the loop is told by EVENT_JOB and answers. The only thing waited for before that is
- * device I/O on guest memory that the kernel has not finished.
+ * loop thread collects all small state; a worker thread writes it and the memory, and syncs; the
+ * loop is told by EVENT_JOB and answers. The only thing waited for before that is device I/O on
+ * guest memory that the kernel has not finished.
+ *
+ * The worker writes to open files (save_files.c). Whoever handed them over publishes them once it
+ * has the answer; where nobody did, the worker makes the directory before, and publishes it after.
  *
  * Sections: "machine" (JSON: what was asked for), "vm", "vcpu<N>", "virtio.<name>", "serial"; of a
  * pc also "chips", "cmos" and "i8042". The overlay of a disk travels as the file disk.<id>; disks
@@ -23,8 +26,6 @@
 #include "monitor/machine_int.h"
 #include "virtio/blk.h"
 
-#define DISK_FILE "disk.%s" /* of a snapshot: a disk's overlay, by id */
-
 struct part {
 	char tag[SNAP_TAG_MAX];
 	struct enc bytes;
@@ -34,6 +35,8 @@ struct snapshot_job {
 	struct machine *machine;
 	char dir[PATH_MAX];
 	bool force;
+	bool handed; /* the files are there, and somebody else publishes them */
+	struct save_files files;
 	json_t **ret_info;
 	machine_done done;
 	void *ctx;
@@ -60,6 +63,7 @@ static void free_job(struct snapshot_job *job)
 {
 	for (unsigned i = 0; i < job->part_count; i++)
 		enc_free(&job->part[i].bytes);
+	save_files_close(&job->files);
 	free(job);
 }
 
@@ -140,6 +144,21 @@ static int collect(struct snapshot_job *job, struct err *e)
 	return r;
 }
 
+static int write_overlay(struct snapshot_job *job, struct snap_writer *w,
+	const struct disk_spec *s, struct disk *disk, struct err *e)
+{
+	char name[SNAP_FILE_MAX];
+	int fd, r;
+
+	snprintf(name, sizeof(name), SAVE_DISK_FILE, s->id);
+	fd = save_files_steal(&job->files, name);
+	r = disk_save_overlay(disk, fd, e);
+	if (!r)
+		return snap_add_file(w, name, fd, e);
+	fd_close(&fd);
+	return r;
+}
+
 /* What the guest wrote is on stable storage; overlays are copied. The devices stand still. */
 static int write_disks(struct snapshot_job *job, struct snap_writer *w, struct err *e)
 {
@@ -149,24 +168,22 @@ static int write_disks(struct snapshot_job *job, struct snap_writer *w, struct e
 	for (unsigned i = 0; i < m->spec->dev.disk_count && !r; i++) {
 		const struct disk_spec *s = &m->spec->dev.disk[i];
 		struct disk *disk = blk_disk(m->slot[i].dev);
-		char name[SNAP_FILE_MAX];
 
-		snprintf(name, sizeof(name), DISK_FILE, s->id);
 		r = disk_sync_now(disk, e);
 		if (!r && s->is_overlaid)
-			r = disk_save_overlay(disk, snap_dir_fd(w), name, e);
-		if (!r && s->is_overlaid)
-			r = snap_add_file(w, name, e);
+			r = write_overlay(job, w, s, disk, e);
 		if (r)
 			err_wrap(e, "disk \"%s\"", s->id);
 	}
 	return r;
 }
 
-static int write_all(struct snapshot_job *job, struct err *e)
+/* All into the files, which are there. */
+static int write_files(struct snapshot_job *job, struct err *e)
 {
 	struct snap_writer *w = NULL;
-	int r = snap_create(&w, &sys_host, job->dir, job->force, e);
+	int r = snap_create(&w, &sys_host, job->dir, save_files_steal(&job->files, SNAP_STATE_FILE),
+		save_files_steal(&job->files, SNAP_MEMORY_FILE), e);
 
 	for (unsigned i = 0; i < job->part_count && !r; i++)
 		r = snap_add(w, job->part[i].tag, SNAP_VERSION, job->part[i].bytes.buf,
@@ -180,14 +197,32 @@ static int write_all(struct snapshot_job *job, struct err *e)
 		return r;
 	}
 	job->data_bytes = snap_data_bytes(w);
-	return snap_commit(&w, e);
+	return snap_finish(&w, e);
+}
+
+static int write_dir(struct snapshot_job *job, struct err *e)
+{
+	struct snap_dir *dir = NULL;
+	int r = snap_dir_create(&dir, &sys_host, job->dir, job->force, e);
+
+	if (!r)
+		r = save_files_make(&job->files, dir, e);
+	if (!r)
+		r = write_files(job, e);
+	if (!r)
+		return snap_dir_commit(&dir, e);
+	snap_dir_abort(&dir);
+	return r;
 }
 
 static void *work(void *arg)
 {
 	struct snapshot_job *job = arg;
 
-	write_all(job, &job->err);
+	if (job->handed)
+		write_files(job, &job->err);
+	else
+		write_dir(job, &job->err);
 	job->took_ns = since_start_ns() - job->begun_ns;
 	machine_post(job->machine, EVENT_JOB);
 	return NULL;
@@ -259,6 +294,41 @@ void save_job_finished(struct machine *m)
 	finish(job);
 }
 
+json_t *machine_snapshot_files(const struct machine *m)
+{
+	json_t *list = json_array();
+	struct save_files files;
+
+	save_files_list(&files, m->spec);
+	for (unsigned i = 0; i < files.count; i++)
+		json_array_append_new(list, json_string(files.file[i].name));
+	return list;
+}
+
+static int prepare(struct snapshot_job **ret, struct machine *m, const struct snapshot_request *req,
+	struct err *e)
+{
+	struct snapshot_job *job = calloc(1, sizeof(*job));
+	int r;
+
+	if (!job || strlen(req->dir) >= sizeof(job->dir)) {
+		free(job);
+		return err_set(e, -ENAMETOOLONG, "cannot prepare a snapshot in %.200s", req->dir);
+	}
+	job->machine = m;
+	job->force = req->force;
+	job->handed = req->file != NULL;
+	job->begun_ns = since_start_ns();
+	snprintf(job->dir, sizeof(job->dir), "%s", req->dir);
+	save_files_list(&job->files, m->spec);
+	r = job->handed ? save_files_take(&job->files, req->file, req->file_count, e) : 0;
+	if (r)
+		free_job(job);
+	else
+		*ret = job;
+	return r;
+}
+
 void machine_snapshot(struct machine *m, const struct snapshot_request *req, json_t **ret_info,
 	machine_done done, void *ctx)
 {
@@ -270,20 +340,13 @@ void machine_snapshot(struct machine *m, const struct snapshot_request *req, jso
 		done(ctx, &e);
 		return;
 	}
-	job = calloc(1, sizeof(*job));
-	if (!job || strlen(req->dir) >= sizeof(job->dir)) {
-		free(job);
-		err_set(&e, -ENAMETOOLONG, "cannot prepare a snapshot in %.200s", req->dir);
+	if (prepare(&job, m, req, &e)) {
 		done(ctx, &e);
 		return;
 	}
-	job->machine = m;
-	job->force = req->force;
 	job->ret_info = ret_info;
 	job->done = done;
 	job->ctx = ctx;
-	job->begun_ns = since_start_ns();
-	snprintf(job->dir, sizeof(job->dir), "%s", req->dir);
 	m->job = job;
 	life_set(m, LIFE_SNAPSHOTTING);
 	save_job_retry(m);
@@ -316,7 +379,7 @@ static int devices_from_json(struct machine_spec *spec, const json_t *j, const s
 		r = disk_from_json(disk, item, snap_trusted(s), e);
 		if (r)
 			return err_wrap(e, "section machine");
-		snprintf(name, sizeof(name), DISK_FILE, disk->id);
+		snprintf(name, sizeof(name), SAVE_DISK_FILE, disk->id);
 		if (disk->is_overlaid) {
 			r = snap_has_file(s, name, e);
 			if (r)

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * dir.c - the temporary directory of a writer, and how it becomes the snapshot.
+ * dir.c - the temporary directory of a snapshot, and how it becomes the snapshot.
  *
  * Life of a snapshot called NAME, in PARENT:
- *  1. mkdir PARENT/.NAME.tmp.PID.N and lock it (flock). The lock tells a writer at work from one
- *     that died: the kernel drops it with the process, however that ended.
- *  2. The writer fills it and syncs each file.
+ *  1. mkdir PARENT/.NAME.tmp.PID.N and lock it (flock). The lock tells a maker at work from one
+ *     that died: the kernel drops it with the process, however that ended. PID is the maker's, and
+ *     so is the lock, wherever the writer is.
+ *  2. Empty files are made in it; the writer fills and syncs each of them.
  *  3. fsync of the directory itself, then one rename: RENAME_NOREPLACE, or RENAME_EXCHANGE with an
  *     older snapshot when the caller forces. At no instant is there no whole snapshot called NAME
  *     if there was one before. Then fsync of PARENT.
@@ -17,11 +18,10 @@
  * We delete only files whose names we write ourselves, and a directory only when that empties it:
  * whatever else somebody keeps there makes us refuse, or stays.
  */
-#include "snapshot/dir_int.h"
-
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +36,16 @@
 
 /* Every file a snapshot directory may hold, in this version and in those before. */
 static const char *const our_files[] = {SNAP_STATE_FILE, SNAP_MEMORY_FILE};
+
+struct snap_dir {
+	const struct sys_ops *sys;
+	char *path; /* as the caller named the snapshot, for messages; owned */
+	bool force; /* an older snapshot of that name may be replaced */
+	int parent_fd;
+	int tmp_fd; /* -1 once published; holds the lock */
+	char name[NAME_MAX + 1];
+	char tmp_name[NAME_MAX + 1];
+};
 
 static bool is_ours(const char *name)
 {
@@ -285,16 +295,29 @@ static int make_tmp(struct snap_dir *d, struct err *e)
 	return fail(d, e, EEXIST, "cannot make its temporary directory");
 }
 
-int snap_dir_create(struct snap_dir *d, const struct sys_ops *sys, const char *path, bool force,
+static void free_dir(struct snap_dir *d)
+{
+	close_fd(d, &d->tmp_fd);
+	close_fd(d, &d->parent_fd);
+	free(d->path);
+	free(d);
+}
+
+int snap_dir_create(struct snap_dir **ret, const struct sys_ops *sys, const char *path, bool force,
 	struct err *e)
 {
+	struct snap_dir *d = calloc(1, sizeof(*d));
+	char *copy = strdup(path);
 	bool exists;
 	int r;
 
-	*d = (struct snap_dir){.sys = sys, .force = force, .parent_fd = -1, .tmp_fd = -1};
-	d->path = strdup(path);
-	if (!d->path)
+	if (!d || !copy) {
+		free(d);
+		free(copy);
 		return err_sys(e, ENOMEM, "cannot start a snapshot");
+	}
+	*d = (struct snap_dir){
+		.sys = sys, .path = copy, .force = force, .parent_fd = -1, .tmp_fd = -1};
 	r = open_parent(d, e);
 	if (!r)
 		r = check_target(d, &exists, e);
@@ -302,11 +325,27 @@ int snap_dir_create(struct snap_dir *d, const struct sys_ops *sys, const char *p
 		sweep(d);
 		r = make_tmp(d, e);
 	}
-	if (r) {
-		close_fd(d, &d->tmp_fd);
-		snap_dir_discard(d);
-	}
+	if (r)
+		free_dir(d);
+	else
+		*ret = d;
 	return r;
+}
+
+int snap_dir_file(struct snap_dir *d, const char *name, int *ret_fd, struct err *e)
+{
+	int fd;
+
+	if (!is_ours(name))
+		return err_set(e, -EINVAL, "snapshot %.256s: %.64s is no part of a snapshot",
+			d->path, name);
+	fd = (int)TEMP_FAILURE_RETRY(d->sys->openat(d->tmp_fd, name,
+		O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+	if (fd < 0)
+		return err_sys(e, errno, "snapshot %.256s: cannot create its file %s", d->path,
+			name);
+	*ret_fd = fd;
+	return 0;
 }
 
 static int rename_tmp(const struct snap_dir *d, bool exchange)
@@ -368,7 +407,11 @@ static int switch_name(struct snap_dir *d, bool exchange, struct err *e)
 	return r;
 }
 
-int snap_dir_publish(struct snap_dir *d, struct err *e)
+/*
+ * Gives the temporary directory its final name and makes that durable. On failure the name is what
+ * it was and the temporary directory remains.
+ */
+static int publish(struct snap_dir *d, struct err *e)
 {
 	bool exchange;
 	int old_fd = -1, r;
@@ -394,14 +437,22 @@ int snap_dir_publish(struct snap_dir *d, struct err *e)
 	return 0;
 }
 
-void snap_dir_discard(struct snap_dir *d)
+int snap_dir_commit(struct snap_dir **dp, struct err *e)
 {
-	if (!d->path)
+	int r = publish(*dp, e);
+
+	snap_dir_abort(dp);
+	return r;
+}
+
+void snap_dir_abort(struct snap_dir **dp)
+{
+	struct snap_dir *d = *dp;
+
+	if (!d)
 		return;
 	if (d->tmp_fd >= 0)
 		remove_dir(d, d->tmp_fd, d->tmp_name);
-	close_fd(d, &d->tmp_fd);
-	close_fd(d, &d->parent_fd);
-	free(d->path);
-	d->path = NULL;
+	free_dir(d);
+	*dp = NULL;
 }

@@ -54,8 +54,6 @@
 #define SNAP_MAP_HEAD_LEN  24u
 #define SNAP_MAP_TAG       "memory"
 #define SNAP_MAP_VERSION   1u
-#define SNAP_STATE_FILE    "state"
-#define SNAP_MEMORY_FILE   "memory"
 
 /* The memory map, after parsing; the pointers lead into the bytes that were parsed. */
 struct snap_map {

@@ -8,8 +8,12 @@
  * DIR/disk.*  what a caller adds: overlays of disks
  *
  * A snapshot is written to a temporary directory beside DIR, synced, and published by one rename.
- * A reader sees the old one, the new one or none. What a file says is hostile: snap_open() checks
- * everything, or fails naming the section and offset, before the caller sees any of it.
+ * A reader sees the old one, the new one or none. Two objects do that: struct snap_dir makes the
+ * directory, its files and its name; struct snap_writer fills the files, through descriptors alone.
+ * They may be in two processes: then a jailed one writes a snapshot, and sees no directory.
+ *
+ * What a file says is hostile: snap_open() checks everything, or fails naming the section and
+ * offset, before the caller sees any of it.
  *
  * Threads: one thread at a time per object.
  */
@@ -28,14 +32,40 @@
 #define SNAP_FILE_MAX     80u          /* bytes of the name of such a file, NUL included */
 #define SNAP_FILES_MAX    16u
 
+#define SNAP_STATE_FILE   "state"
+#define SNAP_MEMORY_FILE  "memory"
+
+/*
+ * The directory, for whoever may make one: a temporary one with empty files in it, and a name for
+ * it once they are written and synced.
+ */
+struct snap_dir;
+
+/*
+ * Starts a snapshot at @path. EEXIST where that exists and not @force; parents must exist. Sweeps
+ * temporary directories that dead makers left for the same name. @sys is &sys_host outside tests.
+ */
+int snap_dir_create(struct snap_dir **ret, const struct sys_ops *sys, const char *path, bool force,
+	struct err *e);
+/*
+ * Makes an empty file in it, to be written and read: SNAP_STATE_FILE, SNAP_MEMORY_FILE, or "disk."
+ * and something (-EINVAL otherwise). The descriptor is the caller's.
+ */
+int snap_dir_file(struct snap_dir *d, const char *name, int *ret_fd, struct err *e);
+/* Its files are synced. On success the snapshot is on stable storage. Frees *@d either way. */
+int snap_dir_commit(struct snap_dir **d, struct err *e);
+/* Removes everything that was made. NULL is fine. */
+void snap_dir_abort(struct snap_dir **d);
+
+/* The files, for whoever has the VM: opens nothing. */
 struct snap_writer;
 
 /*
- * Starts a snapshot at @dir. EEXIST where @dir exists and not @force; parents must exist. Sweeps
- * temporary directories that dead writers left for the same name. @sys is &sys_host outside tests.
+ * Starts to write a snapshot called @name (in messages) to these two files, which are regular,
+ * empty and open for writing. They are taken over, also on failure.
  */
-int snap_create(struct snap_writer **ret, const struct sys_ops *sys, const char *dir, bool force,
-	struct err *e);
+int snap_create(struct snap_writer **ret, const struct sys_ops *sys, const char *name, int state_fd,
+	int memory_fd, struct err *e);
 /* Adds a section; copies @data. Tags are unique. Bad order or size is a bug of ours (must). */
 int snap_add(struct snap_writer *w, const char *tag, u16 version, const void *data, size_t len,
 	struct err *e);
@@ -46,14 +76,16 @@ int snap_add(struct snap_writer *w, const char *tag, u16 version, const void *da
 int snap_add_memory(struct snap_writer *w, const struct mem *m,
 	void (*progress)(void *ctx, u64 done, u64 total), void *ctx, struct err *e);
 /*
- * Another file, called "disk." and something: the caller has made it in the directory of
- * snap_dir_fd() (which stays the writer's), written and synced it.
+ * Another file, called "disk." and something: the caller has written and synced it. It is read
+ * here, and taken over, also on failure.
  */
-int snap_dir_fd(const struct snap_writer *w);
-int snap_add_file(struct snap_writer *w, const char *name, struct err *e);
-/* Syncs and publishes. On success the snapshot is on stable storage. Frees *@w either way. */
-int snap_commit(struct snap_writer **w, struct err *e);
-/* Removes everything written. NULL is fine. */
+int snap_add_file(struct snap_writer *w, const char *name, int fd, struct err *e);
+/*
+ * Writes what is left, syncs and closes. On success the files are on stable storage, for whoever
+ * made them to give them a name. Frees *@w either way.
+ */
+int snap_finish(struct snap_writer **w, struct err *e);
+/* Gives up: what was written means nothing. NULL is fine. */
 void snap_abort(struct snap_writer **w);
 /* Bytes of memory in pages that are not all zero, after snap_add_memory(). */
 u64 snap_data_bytes(const struct snap_writer *w);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * writer.c - write a snapshot.
+ * writer.c - write a snapshot, to files that somebody made and handed over.
  *
  * Guest RAM goes from where it is mapped straight into DIR/memory: only pages that mem_scan() says
  * may hold something are looked at (a page never populated must not become populated by being
@@ -9,9 +9,12 @@
  * RUN_MAX bytes. Every run is handed to the disk at once, so that the disk works while we scan and
  * the sync at the end has little left to wait for.
  *
- * The sections collect in host memory and become DIR/state at commit, when the memory map is
- * known. Nothing is durable, and nothing has its final name, before snap_commit(): dir.c has that
- * part. A failed fsync is final, because the kernel reports a lost write only once.
+ * The sections collect in host memory and become DIR/state at the end, when the memory map is
+ * known. Nothing is durable before snap_finish(), and nothing has its final name before
+ * snap_dir_commit(): dir.c has that part. A failed fsync is final, because the kernel reports a
+ * lost write only once.
+ *
+ * No path is opened here, so this runs in a jail.
  *
  * The RAM may be a private mapping of the memory file of the very snapshot being replaced: that
  * file is only read, and its inode lives as long as the mapping.
@@ -24,7 +27,6 @@
 #include "monitor/base/cleanup.h"
 #include "monitor/base/clock.h"
 #include "monitor/base/crc32c.h"
-#include "snapshot/dir_int.h"
 #include "snapshot/snap_int.h"
 
 #define RUN_MAX     (1u << 20)
@@ -33,11 +35,12 @@
 static const u8 zero_page[MEM_PAGE];
 
 struct snap_writer {
-	struct snap_dir dir;
+	const struct sys_ops *sys;
+	char *name; /* for messages */
+	int state_fd, memory_fd;
 	struct enc state;
 	u32 section_count;
 	char tag[SNAP_SECTIONS_MAX][SNAP_TAG_MAX];
-	int memory_fd; /* -1 before snap_add_memory() */
 	struct snap_map map;
 	u8 *present; /* map.present */
 	struct enc crc; /* map.crc */
@@ -47,34 +50,25 @@ struct snap_writer {
 
 static int fail(const struct snap_writer *w, struct err *e, int errnum, const char *what)
 {
-	return err_sys(e, errnum, "snapshot %.256s: %s", w->dir.path, what);
+	return err_sys(e, errnum, "snapshot %.256s: %s", w->name, what);
 }
 
-/* Releases everything but what the directory holds. */
-static void free_writer(struct snap_writer *w)
-{
-	if (w->memory_fd >= 0)
-		w->dir.sys->close(w->memory_fd);
-	enc_free(&w->state);
-	enc_free(&w->crc);
-	free(w->present);
-	free(w);
-}
-
-int snap_create(struct snap_writer **ret, const struct sys_ops *sys, const char *dir, bool force,
-	struct err *e)
+int snap_create(struct snap_writer **ret, const struct sys_ops *sys, const char *name, int state_fd,
+	int memory_fd, struct err *e)
 {
 	struct snap_writer *w = calloc(1, sizeof(*w));
-	int r;
 
-	if (!w)
+	if (w)
+		w->name = strdup(name);
+	if (!w || !w->name) {
+		free(w);
+		sys->close(state_fd);
+		sys->close(memory_fd);
 		return err_sys(e, ENOMEM, "cannot start a snapshot");
-	w->memory_fd = -1;
-	r = snap_dir_create(&w->dir, sys, dir, force, e);
-	if (r) {
-		free_writer(w);
-		return r;
 	}
+	w->sys = sys;
+	w->state_fd = state_fd;
+	w->memory_fd = memory_fd;
 	snap_encode_begin(&w->state);
 	*ret = w;
 	return 0;
@@ -96,7 +90,7 @@ int snap_add(struct snap_writer *w, const char *tag, u16 version, const void *da
 static int write_all(const struct snap_writer *w, int fd, const void *buf, size_t len, u64 off)
 {
 	while (len) {
-		ssize_t n = TEMP_FAILURE_RETRY(w->dir.sys->pwrite(fd, buf, len, (off_t)off));
+		ssize_t n = TEMP_FAILURE_RETRY(w->sys->pwrite(fd, buf, len, (off_t)off));
 
 		if (n <= 0)
 			return n ? errno : EIO;
@@ -105,13 +99,6 @@ static int write_all(const struct snap_writer *w, int fd, const void *buf, size_
 		off += (u64)n;
 	}
 	return 0;
-}
-
-/* Makes a file of the snapshot; -1 and errno on failure. */
-static int create_file(const struct snap_writer *w, const char *name)
-{
-	return (int)TEMP_FAILURE_RETRY(w->dir.sys->openat(w->dir.tmp_fd, name,
-		O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
 }
 
 /* One pass over guest RAM. */
@@ -242,19 +229,16 @@ int snap_add_memory(struct snap_writer *w, const struct mem *m,
 	struct copy c = {.w = w, .m = m, .may_hold = may_hold};
 	int r;
 
-	must(w->memory_fd < 0);
+	must(!w->present);
 	w->present = calloc(1, snap_bitmap_len(chunks));
 	if (!may_hold || !w->present)
 		return fail(w, e, ENOMEM, "cannot map guest RAM");
 	w->map = (struct snap_map){.size = m->size, .chunk_count = chunks, .present = w->present};
-	w->memory_fd = create_file(w, SNAP_MEMORY_FILE);
-	if (w->memory_fd < 0)
-		return fail(w, e, errno, "cannot create its memory file");
-	if (TEMP_FAILURE_RETRY(w->dir.sys->ftruncate(w->memory_fd, (off_t)m->size)))
+	if (TEMP_FAILURE_RETRY(w->sys->ftruncate(w->memory_fd, (off_t)m->size)))
 		return fail(w, e, errno, "cannot size its memory file");
 	r = mem_scan(m, may_hold, e);
 	if (r) {
-		err_wrap(e, "snapshot %.256s", w->dir.path);
+		err_wrap(e, "snapshot %.256s", w->name);
 		return r;
 	}
 	r = copy_memory(&c, progress, ctx);
@@ -270,29 +254,21 @@ u64 snap_data_bytes(const struct snap_writer *w)
 	return w->map.data_bytes;
 }
 
-int snap_dir_fd(const struct snap_writer *w)
-{
-	return w->dir.tmp_fd;
-}
-
-int snap_add_file(struct snap_writer *w, const char *name, struct err *e)
+int snap_add_file(struct snap_writer *w, const char *name, int fd, struct err *e)
 {
 	struct snap_extra *x = &w->extra[w->extra_count];
 	struct stat st;
-	int fd, r;
+	int r;
 
 	must(snap_extra_name(name) && w->extra_count < SNAP_FILES_MAX);
-	fd = (int)TEMP_FAILURE_RETRY(w->dir.sys->openat(w->dir.tmp_fd, name,
-		O_RDONLY | O_NOFOLLOW | O_CLOEXEC, 0));
-	if (fd < 0)
-		return fail(w, e, errno, "cannot open a file that is to travel with it");
-	r = w->dir.sys->fstat(fd, &st) ? errno : 0;
+	r = w->sys->fstat(fd, &st) ? errno : 0;
 	if (!r) {
 		memcpy(x->name, name, strlen(name) + 1);
 		x->size = (u64)st.st_size;
 		r = snap_extra_sum(fd, x);
 	}
-	w->dir.sys->close(fd);
+	if (w->sys->close(fd) && !r)
+		r = errno;
 	if (r)
 		return fail(w, e, r, "cannot read a file that is to travel with it");
 	w->extra_count++;
@@ -336,32 +312,26 @@ static int sync_close(const struct snap_writer *w, int *fd, int (*sync)(int fd))
 {
 	int r = sync(*fd) ? errno : 0;
 
-	if (w->dir.sys->close(fd_steal(fd)) && !r)
+	if (w->sys->close(fd_steal(fd)) && !r)
 		r = errno;
 	return r;
 }
 
 static int write_files(struct snap_writer *w, struct err *e)
 {
-	int fd, r, memory_r;
+	int r = finish_state(w, e), memory_r;
 
-	r = finish_state(w, e);
 	if (r)
 		return r;
-	fd = create_file(w, SNAP_STATE_FILE);
-	if (fd < 0)
-		return fail(w, e, errno, "cannot create its state file");
-	r = write_all(w, fd, w->state.buf, w->state.len, 0);
-	if (r) {
-		w->dir.sys->close(fd);
+	r = write_all(w, w->state_fd, w->state.buf, w->state.len, 0);
+	if (r)
 		return fail(w, e, r, "cannot write its state file");
-	}
 	/*
 	 * Both are written, then both synced: a journalling file system commits once. The order
 	 * between the two means nothing as long as neither has the final name.
 	 */
-	memory_r = sync_close(w, &w->memory_fd, w->dir.sys->fdatasync);
-	r = sync_close(w, &fd, w->dir.sys->fsync);
+	memory_r = sync_close(w, &w->memory_fd, w->sys->fdatasync);
+	r = sync_close(w, &w->state_fd, w->sys->fsync);
 	if (memory_r)
 		return fail(w, e, memory_r, "cannot sync its memory file");
 	if (r)
@@ -369,24 +339,30 @@ static int write_files(struct snap_writer *w, struct err *e)
 	return 0;
 }
 
-int snap_commit(struct snap_writer **wp, struct err *e)
+int snap_finish(struct snap_writer **wp, struct err *e)
 {
-	struct snap_writer *w = *wp;
 	int r;
 
-	must(w->memory_fd >= 0);
-	r = write_files(w, e);
-	if (!r)
-		r = snap_dir_publish(&w->dir, e);
+	must((*wp)->present);
+	r = write_files(*wp, e);
 	snap_abort(wp);
 	return r;
 }
 
 void snap_abort(struct snap_writer **wp)
 {
-	if (!*wp)
+	struct snap_writer *w = *wp;
+
+	if (!w)
 		return;
-	snap_dir_discard(&(*wp)->dir);
-	free_writer(*wp);
+	if (w->state_fd >= 0)
+		w->sys->close(w->state_fd);
+	if (w->memory_fd >= 0)
+		w->sys->close(w->memory_fd);
+	enc_free(&w->state);
+	enc_free(&w->crc);
+	free(w->present);
+	free(w->name);
+	free(w);
 	*wp = NULL;
 }

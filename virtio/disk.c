@@ -23,6 +23,20 @@ int disk_open(struct disk **ret, const struct disk_config *cfg, struct ring *rin
 	return raw_open(ret, &raw, ring, e);
 }
 
+int disk_adopt(struct disk **ret, const struct disk_config *cfg, int fd, struct ring *ring,
+	struct err *e)
+{
+	struct raw_config raw = {
+		.path = cfg->path,
+		.read_only = cfg->read_only,
+		.sync = cfg->sync,
+		.fd = fd,
+	};
+
+	must(!cfg->overlay && !cfg->saved_overlay && !cfg->overlay_dir);
+	return raw_open(ret, &raw, ring, e);
+}
+
 void disk_close(struct disk **d)
 {
 	if (*d && (*d)->overlay)
@@ -160,10 +174,10 @@ int disk_sync_now(struct disk *d, struct err *e)
 	return d->overlay ? overlay_sync_now(d->overlay, e) : raw_sync_now(d, e);
 }
 
-int disk_save_overlay(struct disk *d, int dir_fd, const char *name, struct err *e)
+int disk_save_overlay(struct disk *d, int fd, struct err *e)
 {
 	must(d->overlay);
-	return overlay_save(d->overlay, dir_fd, name, e);
+	return overlay_save(d->overlay, fd, e);
 }
 
 void disk_release(struct disk *d)

@@ -50,6 +50,12 @@ struct disk;
  */
 int disk_open(struct disk **ret, const struct disk_config *cfg, struct ring *ring, struct err *e);
 /*
+ * The same for a file or block device that is open, and is taken over, also on failure; cfg->path
+ * is its name in messages, and there is no overlay. It opens nothing, and waits for nobody.
+ */
+int disk_adopt(struct disk **ret, const struct disk_config *cfg, int fd, struct ring *ring,
+	struct err *e);
+/*
  * No op is under way; the ring is still there. NULL is fine. A named overlay to which something
  * was written since the last flush is synced, which may take a while.
  */
@@ -129,9 +135,9 @@ void disk_identity(const struct disk *d, struct disk_identity *ret);
  */
 int disk_sync_now(struct disk *d, struct err *e);
 /*
- * Copies the overlay's data (sparse stays sparse) to the new file @name in @dir_fd and syncs it,
- * under the same conditions. The disk has an overlay.
+ * Copies the overlay's data (sparse stays sparse) to the empty file @fd, which is open for writing
+ * and stays the caller's, and syncs it, under the same conditions. The disk has an overlay.
  */
-int disk_save_overlay(struct disk *d, int dir_fd, const char *name, struct err *e);
+int disk_save_overlay(struct disk *d, int fd, struct err *e);
 
 #endif

@@ -4,7 +4,8 @@
  *
  * The path is the operator's, so symbolic links are followed. What it leads to must be a regular
  * file or a block device, which is checked before it is opened, as opening other things can have
- * effects (a watchdog) or wait (a FIFO), and again afterwards. The content is never looked at.
+ * effects (a watchdog) or wait (a FIFO), and again afterwards. One that comes open is made to be as
+ * if it had been opened here. The content is never looked at.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -61,6 +62,28 @@ static int open_image(struct disk *d, const struct raw_config *cfg, struct err *
 	if (fcntl(d->fd, F_SETFL, flags & ~(O_CREAT | O_CLOEXEC | O_NOCTTY)) < 0)
 		return err_sys(e, errno, "cannot open disk %s", cfg->path);
 	return 0;
+}
+
+static int adopt_image(const struct disk *d, const struct raw_config *cfg, struct err *e)
+{
+	int flags = fcntl(d->fd, F_GETFL), mode = flags & O_ACCMODE, res;
+	struct stat st;
+
+	if (flags < 0 || fstat(d->fd, &st) < 0)
+		return err_sys(e, errno, "cannot look at disk %s", d->path);
+	res = refuse_kind(d->path, st.st_mode, e);
+	if (res < 0)
+		return res;
+	if ((flags & O_PATH) || mode == O_WRONLY || (mode == O_RDONLY && !cfg->read_only))
+		return err_set(e, -EINVAL, "cannot use disk %s: it is not open for %s", d->path,
+			cfg->read_only ? "reading" : "reading and writing");
+	flags &= ~(O_APPEND | O_NONBLOCK | O_DIRECT);
+	if (!fcntl(d->fd, F_SETFL, flags | (d->direct ? O_DIRECT : 0)))
+		return 0;
+	if (errno == EINVAL && d->direct)
+		return err_set(e, -EINVAL, "cannot use disk %s: its file system has no direct I/O",
+			d->path);
+	return err_sys(e, errno, "cannot use disk %s", d->path);
 }
 
 /* The length in bytes, and what kind of file it is. */
@@ -129,9 +152,9 @@ int raw_open(struct disk **ret, const struct raw_config *cfg, struct ring *ring,
 	d->sync = cfg->sync;
 	d->direct = cfg->sync == DISK_DIRECT;
 	raw_init(d);
-	res = d->fd < 0 ? open_image(d, cfg, e) : 0;
+	res = cfg->fd < 0 ? open_image(d, cfg, e) : adopt_image(d, cfg, e);
 	if (!res && !cfg->no_lock)
-		res = disk_lock(d->fd, d->path, !d->read_only, e);
+		res = disk_lock(d->fd, d->path, !d->read_only, cfg->fd < 0, e);
 	if (!res)
 		res = raw_measure(d, e);
 	if (!res && !d->size && !cfg->any_size)

@@ -113,8 +113,11 @@ bool hold_take(struct disk_ranges *r, struct disk_hold *h);
 /* Nothing, if it is not held. */
 void hold_drop(struct disk_ranges *r, struct disk_hold *h);
 
-/* disk_lock.c: the file is shared by readers, or one's own; the err says who has it. */
-int disk_lock(int fd, const char *path, bool exclusive, struct err *e);
+/*
+ * disk_lock.c: the file is shared by readers, or one's own. @look: where somebody else has it, the
+ * err says who, and one that dies is waited for.
+ */
+int disk_lock(int fd, const char *path, bool exclusive, bool look, struct err *e);
 /* Now, even if the kernel keeps the file a little longer than its descriptor. */
 void disk_unlock(int fd);
 

@@ -5,7 +5,8 @@
  * An open file description lock over the whole file: it goes away with the descriptor, however the
  * process ends, and works on block devices and over NFS. Its owner has no process id as far as
  * fcntl() knows, so for the message the owner is looked for in /proc: whoever has the same file
- * open and a lock on that descriptor. That needs permission, and a process to be still there.
+ * open and a lock on that descriptor. That needs permission, a process to be still there, and a
+ * /proc, which a VM at work has not.
  */
 #include <ctype.h>
 #include <dirent.h>
@@ -93,13 +94,13 @@ static long find_owner(int fd)
  * A process that was killed keeps its lock for the moment that the kernel needs to end its I/O:
  * where nobody can be found who has it, it is worth waiting for.
  */
-static bool take_lock(int fd, const struct flock *want, long *ret_pid)
+static bool take_lock(int fd, const struct flock *want, bool look, long *ret_pid)
 {
 	const struct timespec pause = {.tv_nsec = RETRY_NS};
 	struct flock lock;
 
 	*ret_pid = 0;
-	for (unsigned i = 0; i < RETRIES && !*ret_pid; i++) {
+	for (unsigned i = 0; i < (look ? RETRIES : 1) && !*ret_pid; i++) {
 		if (i)
 			nanosleep(&pause, NULL);
 		lock = *want;
@@ -107,19 +108,19 @@ static bool take_lock(int fd, const struct flock *want, long *ret_pid)
 			return true;
 		if (errno != EAGAIN && errno != EACCES)
 			return false;
-		*ret_pid = find_owner(fd);
+		*ret_pid = look ? find_owner(fd) : 0;
 	}
 	errno = EAGAIN;
 	return false;
 }
 
-int disk_lock(int fd, const char *path, bool exclusive, struct err *e)
+int disk_lock(int fd, const char *path, bool exclusive, bool look, struct err *e)
 {
 	struct flock lock = {.l_type = exclusive ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
 	const char *use = exclusive ? "write" : "read";
 	long pid;
 
-	if (take_lock(fd, &lock, &pid))
+	if (take_lock(fd, &lock, look, &pid))
 		return 0;
 	if (errno != EAGAIN)
 		return err_sys(e, errno, "cannot lock disk %s", path);

@@ -68,7 +68,7 @@ int overlay_pwrite(int fd, const void *buf, u64 len, u64 off);
 extern const char *overlay_boot_file;
 
 /* overlay_save.c */
-int overlay_save(struct overlay *o, int dir_fd, const char *name, struct err *e);
+int overlay_save(const struct overlay *o, int fd, struct err *e);
 
 /* overlay_head.c */
 struct overlay_head {

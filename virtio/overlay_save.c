@@ -140,18 +140,9 @@ static int copy_all(const struct overlay *o, int to)
 	return res;
 }
 
-int overlay_save(struct overlay *o, int dir_fd, const char *name, struct err *e)
+int overlay_save(const struct overlay *o, int fd, struct err *e)
 {
-	int fd = openat(dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600), res;
+	int res = copy_all(o, fd);
 
-	if (fd < 0)
-		return err_sys(e, errno, "cannot make %s", name);
-	res = copy_all(o, fd);
-	if (close(fd) < 0 && !res)
-		res = -errno;
-	if (res < 0) {
-		unlinkat(dir_fd, name, 0);
-		return err_sys(e, -res, "cannot copy overlay %s to %s", o->top->path, name);
-	}
-	return 0;
+	return res < 0 ? err_sys(e, -res, "cannot copy overlay %s", o->top->path) : 0;
 }

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "monitor/base/cleanup.h"
+
 static void answer(machine_done done, void *ctx, const char *error)
 {
 	struct err e;
@@ -30,6 +32,11 @@ const char *life_name(enum life_state s)
 enum life_state machine_state(const struct machine *m)
 {
 	return m->state;
+}
+
+bool machine_jailed(const struct machine *m)
+{
+	return m->jailed;
 }
 
 struct ring *machine_ring(const struct machine *m)
@@ -93,12 +100,19 @@ void machine_snapshot(struct machine *m, const struct snapshot_request *req, jso
 	m->snapshots++;
 	snprintf(m->dir, sizeof(m->dir), "%s", req->dir);
 	m->force = req->force;
+	for (unsigned i = 0; req->file && i < req->file_count; i++, m->handed++)
+		fd_close(&req->file[i].fd);
 	m->state = LIFE_SNAPSHOTTING;
 	m->snapshot_done = done;
 	m->snapshot_ctx = ctx;
 	m->snapshot_info = ret_info;
 	if (!m->slow_snapshot)
 		fake_written(m);
+}
+
+json_t *machine_snapshot_files(const struct machine *m)
+{
+	return json_pack("[s, s]", "state", "memory");
 }
 
 void machine_power_off(struct machine *m, u64 wait_ns)
@@ -137,11 +151,15 @@ json_t *machine_facts(const struct machine *m)
 }
 
 int machine_change_disk(struct machine *m, const char *id, const char *path,
-	const struct limit_config *limit, struct err *e)
+	struct handed_file *image, const struct limit_config *limit, struct err *e)
 {
 	if (strcmp(id, "disk0") != 0)
 		return err_set(e, -ENOENT, "Invalid device id: there is no disk \"%s\"", id);
 	m->changes++;
+	if (image) {
+		m->handed++;
+		fd_close(&image->fd);
+	}
 	snprintf(m->change_path, sizeof(m->change_path), "%s", path ? path : "");
 	m->change_limit = limit ? *limit : (struct limit_config){0};
 	return 0;

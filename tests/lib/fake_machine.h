@@ -16,6 +16,8 @@ struct machine {
 	unsigned pauses, resumes, snapshots, stops;
 	char dir[256];
 	bool force;
+	bool jailed;
+	unsigned handed; /* files that were taken over */
 	char stop_why[32];
 	u64 stop_wait_ns;
 	unsigned changes; /* of disk0 and net0 */

@@ -156,11 +156,15 @@ u8 *overlay_fix_content(struct overlay_fix *f)
 
 void overlay_fix_save(struct overlay_fix *f, const char *name)
 {
-	int dir = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct err e = {0};
+	char path[300];
+	int fd;
 
-	if (disk_save_overlay(f->d, dir, name, &e))
+	snprintf(path, sizeof(path), "%s/%s", f->dir, name);
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	if (disk_save_overlay(f->d, fd, &e))
 		fail_msg("%s", e.msg);
-	close(dir);
+	close(fd);
 }
 

@@ -25,20 +25,58 @@ void snap_fix_fill(struct mem *m, u8 seed)
 	}
 }
 
+int snap_pair_begin(struct snap_pair *p, const struct sys_ops *sys, const char *dir, bool force,
+	struct err *e)
+{
+	int state_fd = -1, memory_fd = -1, r;
+
+	*p = (struct snap_pair){0};
+	r = snap_dir_create(&p->dir, sys, dir, force, e);
+	if (!r)
+		r = snap_dir_file(p->dir, SNAP_STATE_FILE, &state_fd, e);
+	if (!r)
+		r = snap_dir_file(p->dir, SNAP_MEMORY_FILE, &memory_fd, e);
+	if (!r)
+		return snap_create(&p->w, sys, dir, state_fd, memory_fd, e);
+	if (state_fd >= 0)
+		sys->close(state_fd);
+	snap_dir_abort(&p->dir);
+	return r;
+}
+
+int snap_pair_commit(struct snap_pair *p, struct err *e)
+{
+	int r = snap_finish(&p->w, e);
+
+	assert_null(p->w);
+	if (!r)
+		r = snap_dir_commit(&p->dir, e);
+	else
+		snap_dir_abort(&p->dir);
+	assert_null(p->dir);
+	return r;
+}
+
+void snap_pair_abort(struct snap_pair *p)
+{
+	snap_abort(&p->w);
+	snap_dir_abort(&p->dir);
+	assert_null(p->w);
+	assert_null(p->dir);
+}
+
 int snap_fix_write(const char *dir, const struct mem *m, bool force, struct err *e)
 {
-	struct snap_writer *w = NULL;
-	int r = snap_create(&w, &sys_host, dir, force, e);
+	struct snap_pair p;
+	int r = snap_pair_begin(&p, &sys_host, dir, force, e);
 
 	if (r)
 		return r;
-	assert_int_equal(snap_add(w, "vm", 3, "hello", 5, e), 0);
-	assert_int_equal(snap_add(w, "vcpu0", 1, "register", 8, e), 0);
-	assert_int_equal(snap_add_memory(w, m, NULL, NULL, e), 0);
-	assert_int_equal(snap_add(w, "empty", 0, NULL, 0, e), 0);
-	r = snap_commit(&w, e);
-	assert_null(w);
-	return r;
+	assert_int_equal(snap_add(p.w, "vm", 3, "hello", 5, e), 0);
+	assert_int_equal(snap_add(p.w, "vcpu0", 1, "register", 8, e), 0);
+	assert_int_equal(snap_add_memory(p.w, m, NULL, NULL, e), 0);
+	assert_int_equal(snap_add(p.w, "empty", 0, NULL, 0, e), 0);
+	return snap_pair_commit(&p, e);
 }
 
 int snap_fix_setup(void **state)

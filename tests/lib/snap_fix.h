@@ -24,7 +24,20 @@ int snap_fix_teardown(void **state);
  */
 void snap_fix_fill(struct mem *m, u8 seed);
 
-/* The whole way from snap_create() to snap_commit() with three sections: vm, vcpu0, empty. */
+/* Both halves of a snapshot in one process: the directory, and the writer of its files. */
+struct snap_pair {
+	struct snap_dir *dir;
+	struct snap_writer *w;
+};
+
+/* snap_dir_create(), the two files, snap_create(). Nothing is left where it fails. */
+int snap_pair_begin(struct snap_pair *p, const struct sys_ops *sys, const char *dir, bool force,
+	struct err *e);
+/* snap_finish(), and snap_dir_commit() if that went well. */
+int snap_pair_commit(struct snap_pair *p, struct err *e);
+void snap_pair_abort(struct snap_pair *p);
+
+/* The whole way with three sections: vm, vcpu0, empty. */
 int snap_fix_write(const char *dir, const struct mem *m, bool force, struct err *e);
 
 /* The snapshot's memory is what @m holds. */

@@ -125,20 +125,19 @@ static void count_progress(void *ctx, u64 done, u64 total)
 static void test_progress_reaches_the_end(void **state)
 {
 	const struct snap_fix *f = *state;
-	struct snap_writer *w;
+	struct snap_pair p;
 	struct err e = {0};
 	struct snap *s;
 	char dir[300];
 	u64 last = 0;
 
 	snprintf(dir, sizeof(dir), "%s/other", f->top);
-	assert_int_equal(snap_create(&w, &sys_host, dir, false, &e), 0);
-	assert_int_equal(snap_add_memory(w, f->mem, count_progress, &last, &e), 0);
+	assert_int_equal(snap_pair_begin(&p, &sys_host, dir, false, &e), 0);
+	assert_int_equal(snap_add_memory(p.w, f->mem, count_progress, &last, &e), 0);
 	assert_int_equal(last, SNAP_FIX_SIZE);
-	assert_int_equal(snap_data_bytes(w), 5 * MEM_PAGE);
-	snap_abort(&w);
-	assert_null(w);
-	snap_abort(&w);
+	assert_int_equal(snap_data_bytes(p.w), 5 * MEM_PAGE);
+	snap_pair_abort(&p);
+	snap_pair_abort(&p);
 	assert_int_equal(dir_count(f->top, ""), 1);
 	last = 0;
 	assert_int_equal(snap_open(&s, f->dir, &e), 0);
@@ -219,16 +218,16 @@ static void test_trust(void **state)
 	snap_close(&s);
 }
 
-/* snap_create() fails with @code, names @part, and leaves nothing behind. */
+/* snap_dir_create() fails with @code, names @part, and leaves nothing behind. */
 static void create_refused(const struct snap_fix *f, const char *dir, bool force, int code,
 	const char *part)
 {
 	unsigned fds = fd_count(), entries = dir_count(f->top, "");
-	struct snap_writer *w = NULL;
+	struct snap_dir *d = NULL;
 	struct err e = {0};
-	int r = snap_create(&w, &sys_host, dir, force, &e);
+	int r = snap_dir_create(&d, &sys_host, dir, force, &e);
 
-	assert_null(w);
+	assert_null(d);
 	if (r != code || !strstr(e.msg, part))
 		fail_msg("got %d \"%s\", want %d \"...%s...\"", r, e.msg, code, part);
 	assert_int_equal(fd_count(), fds);
@@ -303,15 +302,15 @@ static void test_force_replaces_only_snapshots(void **state)
 static void test_force_looks_again_at_commit(void **state)
 {
 	const struct snap_fix *f = *state;
-	struct snap_writer *w;
+	struct snap_pair p;
 	struct err e = {0};
 	char path[600];
 
-	assert_int_equal(snap_create(&w, &sys_host, f->dir, true, &e), 0);
-	assert_int_equal(snap_add_memory(w, f->mem, NULL, NULL, &e), 0);
+	assert_int_equal(snap_pair_begin(&p, &sys_host, f->dir, true, &e), 0);
+	assert_int_equal(snap_add_memory(p.w, f->mem, NULL, NULL, &e), 0);
 	snprintf(path, sizeof(path), "%s/notes", f->dir);
 	file_write(path, "x", 1);
-	assert_int_equal(snap_commit(&w, &e), -EEXIST);
+	assert_int_equal(snap_pair_commit(&p, &e), -EEXIST);
 	assert_int_equal(access(path, F_OK), 0);
 	assert_int_equal(dir_count(f->top, ""), 1);
 }
@@ -335,19 +334,19 @@ static void test_force_replaces_a_damaged_snapshot(void **state)
 static void test_d05_two_writers(void **state)
 {
 	const struct snap_fix *f = *state;
-	struct snap_writer *a, *b;
+	struct snap_pair a, b;
 	struct err e = {0};
 	struct snap *s;
 	char dir[300];
 
 	snprintf(dir, sizeof(dir), "%s/both", f->top);
-	assert_int_equal(snap_create(&a, &sys_host, dir, false, &e), 0);
-	assert_int_equal(snap_create(&b, &sys_host, dir, false, &e), 0);
+	assert_int_equal(snap_pair_begin(&a, &sys_host, dir, false, &e), 0);
+	assert_int_equal(snap_pair_begin(&b, &sys_host, dir, false, &e), 0);
 	assert_int_equal(dir_count(f->top, ".both.tmp."), 2);
-	assert_int_equal(snap_add_memory(a, f->mem, NULL, NULL, &e), 0);
-	assert_int_equal(snap_add_memory(b, f->mem, NULL, NULL, &e), 0);
-	assert_int_equal(snap_commit(&b, &e), 0);
-	assert_int_equal(snap_commit(&a, &e), -EEXIST);
+	assert_int_equal(snap_add_memory(a.w, f->mem, NULL, NULL, &e), 0);
+	assert_int_equal(snap_add_memory(b.w, f->mem, NULL, NULL, &e), 0);
+	assert_int_equal(snap_pair_commit(&b, &e), 0);
+	assert_int_equal(snap_pair_commit(&a, &e), -EEXIST);
 	assert_non_null(strstr(e.msg, "exists already"));
 	assert_int_equal(snap_open(&s, dir, &e), 0);
 	assert_int_equal(snap_verify(s, NULL, NULL, &e), 0);
@@ -362,7 +361,7 @@ static void test_sweep(void **state)
 	const char *const kept[] = {".snap.tmp.x", ".snap.tmp.", ".snapper.tmp.1.0", "snap.tmp.1.0",
 		".other.tmp.1.0"};
 	const struct snap_fix *f = *state;
-	struct snap_writer *w;
+	struct snap_dir *d;
 	struct err e = {0};
 	char path[600];
 
@@ -381,13 +380,47 @@ static void test_sweep(void **state)
 	assert_int_equal(mkdir(path, 0700), 0);
 	snprintf(path, sizeof(path), "%s/.snap.tmp.5.0/notes", f->top);
 	file_write(path, "x", 1);
-	assert_int_equal(snap_create(&w, &sys_host, f->dir, true, &e), 0);
-	snap_abort(&w);
+	assert_int_equal(snap_dir_create(&d, &sys_host, f->dir, true, &e), 0);
+	snap_dir_abort(&d);
 	for (size_t i = 0; i < ARRAY_SIZE(dead); i++)
 		assert_int_equal(dir_count(f->top, dead[i]), 0);
 	for (size_t i = 0; i < ARRAY_SIZE(kept); i++)
 		assert_true(dir_count(f->top, kept[i]) >= 1);
 	assert_int_equal(access(path, F_OK), 0);
+}
+
+/* A name that came from somebody else makes no file elsewhere, or one that nobody would remove. */
+static void test_files_by_name(void **state)
+{
+	static const char *const good[] = {"state", "memory", "disk.a"};
+	static const char *const bad[] = {"", ".", "..", "thesis", "disk.", "disk./x", "../disk.a",
+		"/tmp/disk.a", "state/x", "disk.a/../../x"};
+	const struct snap_fix *f = *state;
+	unsigned fds = fd_count();
+	struct snap_dir *d;
+	struct err e = {0};
+	char dir[300];
+	int fd = -1;
+
+	snprintf(dir, sizeof(dir), "%s/other", f->top);
+	assert_int_equal(snap_dir_create(&d, &sys_host, dir, false, &e), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		assert_int_equal(snap_dir_file(d, bad[i], &fd, &e), -EINVAL);
+		assert_non_null(strstr(e.msg, "is no part of a snapshot"));
+		assert_int_equal(fd, -1);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		assert_int_equal(snap_dir_file(d, good[i], &fd, &e), 0);
+		close(fd);
+		fd = -1;
+		assert_int_equal(snap_dir_file(d, good[i], &fd, &e), -EEXIST);
+		assert_non_null(strstr(e.msg, good[i]));
+	}
+	snap_dir_abort(&d);
+	assert_null(d);
+	snap_dir_abort(&d);
+	assert_int_equal(fd_count(), fds);
+	assert_int_equal(dir_count(f->top, ""), 1);
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, snap_fix_setup, snap_fix_teardown)
@@ -409,6 +442,7 @@ int main(void)
 		T(test_force_replaces_a_damaged_snapshot),
 		T(test_d05_two_writers),
 		T(test_sweep),
+		T(test_files_by_name),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,36 +21,36 @@
 #define FAR  (5u * SNAP_CHUNK + 100)
 #define LEN  (8u * SNAP_CHUNK + 10)
 
-/* A file with something at its start, in a piece far behind, and in its short last piece. */
-static void make_file(int dir_fd, const char *name)
+/* A file of @p with something at its start, in a piece far behind, and in its short last piece. */
+static void add_file(const struct snap_pair *p, const char *name)
 {
-	int fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL, 0600);
+	struct err e = {0};
+	int fd;
 
-	assert_true(fd >= 0);
+	assert_int_equal(snap_dir_file(p->dir, name, &fd, &e), 0);
 	assert_int_equal(ftruncate(fd, LEN), 0);
 	assert_int_equal(pwrite(fd, "begin", 5, 0), 5);
 	assert_int_equal(pwrite(fd, "far", 3, FAR), 3);
 	assert_int_equal(pwrite(fd, "end", 3, LEN - 3), 3);
-	close(fd);
+	assert_int_equal(snap_add_file(p->w, name, fd, &e), 0);
+	assert_int_equal(fcntl(fd, F_GETFD), -1);
 }
 
 /* The fixture's snapshot once more, with two files. */
 static void write_with_files(const struct snap_fix *f, bool abort)
 {
-	struct snap_writer *w;
+	struct snap_pair p;
 	struct err e = {0};
 
-	assert_int_equal(snap_create(&w, &sys_host, f->dir, true, &e), 0);
-	assert_int_equal(snap_add(w, "vm", 1, "x", 1, &e), 0);
-	make_file(snap_dir_fd(w), NAME);
-	make_file(snap_dir_fd(w), "disk.two");
-	assert_int_equal(snap_add_file(w, NAME, &e), 0);
-	assert_int_equal(snap_add_file(w, "disk.two", &e), 0);
-	assert_int_equal(snap_add_memory(w, f->mem, NULL, NULL, &e), 0);
+	assert_int_equal(snap_pair_begin(&p, &sys_host, f->dir, true, &e), 0);
+	assert_int_equal(snap_add(p.w, "vm", 1, "x", 1, &e), 0);
+	add_file(&p, NAME);
+	add_file(&p, "disk.two");
+	assert_int_equal(snap_add_memory(p.w, f->mem, NULL, NULL, &e), 0);
 	if (abort)
-		snap_abort(&w);
+		snap_pair_abort(&p);
 	else
-		assert_int_equal(snap_commit(&w, &e), 0);
+		assert_int_equal(snap_pair_commit(&p, &e), 0);
 }
 
 static char *path_of(const struct snap_fix *f, const char *name)

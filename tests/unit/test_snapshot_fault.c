@@ -3,8 +3,9 @@
  * test_snapshot_fault.c - D01, D02: whatever system call fails, or is the last of the process, the
  * name means the old snapshot, the new one, or nothing where there was nothing; all of it whole.
  *
- * The fake counts the calls of a whole create .. commit and spoils the k-th, the k-th and the one
- * after it, or all from the k-th on, for each k until a run makes fewer calls than that. Syncs that
+ * The fake counts the calls of a whole snapshot, those of the directory's maker and those of the
+ * writer, and spoils the k-th, the k-th and the one after it, or all from the k-th on, for each k
+ * until a run makes fewer calls than that. Syncs that
  * are not spoiled do nothing, so that the sweep takes no time.
  */
 #include <errno.h>
@@ -49,12 +50,12 @@ static bool in_range(void)
 /* Another writer of the same name comes, sweeps what it takes for dead, and goes. */
 static void intrude(void)
 {
-	struct snap_writer *w;
+	struct snap_pair p;
 	struct err e = {0};
 
-	if (snap_create(&w, &sys_host, fake.dir, true, &e))
+	if (snap_pair_begin(&p, &sys_host, fake.dir, true, &e))
 		fail_msg("%s", e.msg);
-	snap_abort(&w);
+	snap_pair_abort(&p);
 }
 
 /* Whether this call is to fail; errno is set then. */
@@ -147,7 +148,7 @@ static int fake_flock(int fd, int op)
 /* The kernel closes the descriptor even when it reports an error. */
 static int fake_close(int fd)
 {
-	bool written = (fcntl(fd, F_GETFL) & O_ACCMODE) == O_WRONLY;
+	bool written = (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDONLY;
 
 	close(fd);
 	if (!spoiled())
@@ -197,17 +198,17 @@ static int group_teardown(void **state)
 
 static int save(const char *dir, const struct mem *m, bool force, struct err *e)
 {
-	struct snap_writer *w;
-	int r = snap_create(&w, &fake_sys, dir, force, e);
+	struct snap_pair p;
+	int r = snap_pair_begin(&p, &fake_sys, dir, force, e);
 
 	if (r)
 		return r;
-	r = snap_add(w, "vm", 1, "content", 7, e);
+	r = snap_add(p.w, "vm", 1, "content", 7, e);
 	if (!r)
-		r = snap_add_memory(w, m, NULL, NULL, e);
+		r = snap_add_memory(p.w, m, NULL, NULL, e);
 	if (!r)
-		return snap_commit(&w, e);
-	snap_abort(&w);
+		return snap_pair_commit(&p, e);
+	snap_pair_abort(&p);
 	return r;
 }
 
@@ -249,13 +250,13 @@ static char *prepare(char *dir, size_t cap, bool had_old)
 /* The next writer sweeps what is left of the one before it. */
 static void check_swept(const char *top, const char *dir)
 {
-	struct snap_writer *w;
+	struct snap_pair p;
 	struct err e = {0};
 
 	fake.at = 0;
-	if (snap_create(&w, &fake_sys, dir, true, &e))
+	if (snap_pair_begin(&p, &fake_sys, dir, true, &e))
 		fail_msg("%s", e.msg);
-	snap_abort(&w);
+	snap_pair_abort(&p);
 	assert_int_equal(dir_count(top, "."), 0);
 }
 
