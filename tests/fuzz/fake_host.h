@@ -53,6 +53,7 @@ struct fh_stream {
 	u64 taken;      /* of those, how many the device has read */
 	u64 room;       /* bytes the peer would take now */
 	u64 got;        /* bytes the device sent */
+	u32 hands_over; /* descriptors that go with the next bytes that the device receives */
 	bool host_made; /* it came by accept, not by connect */
 	bool peer_shut; /* the peer writes no more */
 	bool peer_gone; /* the peer has closed */

@@ -249,6 +249,29 @@ static unsigned shorten(const struct iovec *iov, unsigned n, size_t most, struct
 	return i;
 }
 
+/* The descriptors of a recvmsg that brought @res bytes; the kernel closes what does not fit. */
+static void hand_over(struct msghdr *m, struct fh_file *f, int res)
+{
+	static const struct fh_ops file_ops = {0};
+	size_t room = m->msg_control && m->msg_controllen > CMSG_LEN(0)
+		? (m->msg_controllen - CMSG_LEN(0)) / sizeof(int) : 0;
+	size_t n = res > 0 ? f->s.hands_over : 0;
+	struct cmsghdr *h = m->msg_control;
+
+	m->msg_flags = n > room ? MSG_CTRUNC : 0;
+	m->msg_controllen = 0;
+	if (res > 0)
+		f->s.hands_over = 0;
+	n = n < room ? n : room;
+	if (!n)
+		return;
+	*h = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS,
+		.cmsg_len = CMSG_LEN(n * sizeof(int))};
+	for (size_t i = 0; i < n; i++)
+		memcpy(CMSG_DATA(h) + i * sizeof(int), &fh_open(&file_ops)->fd, sizeof(int));
+	m->msg_controllen = h->cmsg_len;
+}
+
 static int do_transfer(const struct io_uring_sqe *s, struct fh_file *f, int most)
 {
 	static struct iovec less[1024];
@@ -269,6 +292,8 @@ static int do_transfer(const struct io_uring_sqe *s, struct fh_file *f, int most
 		res = f->ops->in(f, iov, n, file ? s->off : (u64)-1, flags);
 	else
 		res = f->ops->out(f, iov, n, file ? s->off : (u64)-1);
+	if (s->opcode == IORING_OP_RECVMSG)
+		hand_over((struct msghdr *)(uintptr_t)s->addr, f, res);
 	if (res != -EAGAIN || f->nonblock || flags & MSG_DONTWAIT)
 		return res;
 	return file && s->rw_flags & RWF_NOWAIT ? -EAGAIN : FH_WAIT;

@@ -2,8 +2,9 @@
 /*
  * fuzz_api.c - the API (monitor/api*.c) and HTTP below it, with clients that the input plays, on
  * the fake machine of the unit tests (A01 to A11): requests made from what the routes know, cut
- * anywhere, several in a row, with odd headers, lengths and JSON, or bytes that mean nothing;
- * clients that read slowly, hang up or say nothing; a machine that answers late or with an error.
+ * anywhere, several in a row, with odd headers, lengths and JSON, or bytes that mean nothing, and
+ * with descriptors that a body names or does not; clients that read slowly, hang up or say nothing;
+ * a machine that answers late or with an error.
  *
  * Checked: what a client gets is replies, whole, with the length they say and JSON inside; no more
  * of them than requests that it finished, and one refusal; connections are bounded; a client that
@@ -203,6 +204,9 @@ static const char *const bodies[] = {
 	"{\"iface_id\":\"net0\",\"rx_rate_limiter\":{\"ops\":{\"size\":1,\"one_time_burst\":2,"
 	"\"refill_time\":3}}}",
 	"{}",
+	"{\"dir\":\"/nowhere/s\",\"files\":[\"state\",\"memory\"],\"stop\":true}",
+	"{\"dir\":\"/nowhere/s\",\"files\":[\"state\",\"memory\"]}",
+	"{\"drive_id\":\"disk0\",\"path_on_host\":\"/d\",\"files\":[\"path_on_host\"]}",
 };
 
 static const char *const values[] = {"-1", "18446744073709551616", "1e400", "\"\\ud800\"", "null",
@@ -270,6 +274,8 @@ static void request(struct fz *f)
 			say(c, "zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz", 53);
 	}
 	say_f(c, odd == 11 ? "\n\n%s" : "\r\n%s", body);
+	if (odd >= 14 && odd < 18)
+		stream_of(c)->hands_over += odd < 17 ? odd - 13 : fz_u8(f) % 20;
 	fz_trace("request %s %s %s, odd %u", routes[r].method, routes[r].path, body, odd);
 	/* All of it goes at once, or some, with the rest behind it. */
 	stream_of(c)->wrote = fz_break(f, 64) ? c->len - fz_u8(f) % c->len : c->len;

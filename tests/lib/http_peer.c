@@ -7,8 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 #define HEAR_MS 3000u
 
@@ -50,6 +52,30 @@ void peer_send(struct ring *r, int fd, const void *bytes, size_t len)
 			peer_turn(r, 1);
 		}
 	}
+}
+
+void peer_send_files(int fd, const void *bytes, size_t len, unsigned n)
+{
+	union {
+		struct cmsghdr head;
+		char space[CMSG_SPACE(PEER_FILES_MAX * sizeof(int))];
+	} control = {0};
+	struct iovec iov = {(void *)(uintptr_t)bytes, len};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+		.msg_controllen = CMSG_SPACE(n * sizeof(int))};
+	int file[PEER_FILES_MAX];
+
+	must(n && n <= PEER_FILES_MAX);
+	control.head = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS,
+		.cmsg_len = CMSG_LEN(n * sizeof(int))};
+	for (unsigned i = 0; i < n; i++) {
+		file[i] = memfd_create("peer", MFD_CLOEXEC);
+		must(file[i] >= 0);
+	}
+	memcpy(CMSG_DATA(&control.head), file, n * sizeof(int));
+	must(sendmsg(fd, &msg, MSG_NOSIGNAL) == (ssize_t)len);
+	for (unsigned i = 0; i < n; i++)
+		close(file[i]);
 }
 
 /* How many whole replies @h holds. A reply without Content-Length has no body. */

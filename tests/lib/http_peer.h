@@ -20,6 +20,9 @@ struct heard {
 void peer_turn(struct ring *r, unsigned ms);
 /* Sends all of @bytes; what the server does not take is an error of the test (abort). */
 void peer_send(struct ring *r, int fd, const void *bytes, size_t len);
+/* Sends @bytes in one go, with the descriptors of @n empty files that nobody else has. */
+#define PEER_FILES_MAX 64u
+void peer_send_files(int fd, const void *bytes, size_t len, unsigned n);
 /* Reads until @replies whole replies are there, the server hangs up, or 3 s passed. */
 void peer_hear(struct ring *r, int fd, unsigned replies, struct heard *h);
 /* Both, for a string. */

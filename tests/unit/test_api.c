@@ -15,6 +15,7 @@
 
 #include "tests/lib/fake_machine.h"
 #include "tests/lib/http_peer.h"
+#include "tests/lib/tmpdir.h"
 
 #define JSON_FAULT "An error occurred when deserializing the json body of a request: "
 
@@ -210,6 +211,7 @@ static void test_a07_routes_by_state(void **state)
 		{"GET", "/vm/config", "", "ncrpst"},
 		{"GET", "/machine-config", "", "ncrpst"},
 		{"GET", "/kelvin/facts", "", "ncrpst"},
+		{"GET", "/kelvin/snapshot", "", "ncrpst"},
 		{"PATCH", "/vm", "{\"state\":\"Paused\"}", "rp"},
 		{"PATCH", "/vm", "{\"state\":\"Resumed\"}", "rp"},
 		{"PUT", "/snapshot/create", "{\"snapshot_path\":\"/nowhere/x\"}", "p"},
@@ -596,6 +598,166 @@ static void test_device_changes(void **state)
 	teardown(&f);
 }
 
+/* ask() with @n descriptors. */
+static void ask_with(struct fixture *f, const char *method, const char *path, const char *body,
+	unsigned n)
+{
+	char request[1024];
+	int len = snprintf(request, sizeof(request), "%s %s HTTP/1.1\r\nContent-Length: %zu\r\n\r\n%s",
+		method, path, strlen(body), body);
+
+	peer_send_files(f->client, request, (size_t)len, n);
+	peer_hear(f->m.ring, f->client, 1, &f->heard);
+}
+
+#define HANDED "{\"dir\":\"/a/b\",\"files\":[\"state\",\"memory\"]}"
+#define HANDED_STOP "{\"dir\":\"/a/b\",\"files\":[\"state\",\"memory\"],\"stop\":true}"
+
+static void test_snapshot_into_files(void **state)
+{
+	struct fixture f;
+	unsigned fds;
+
+	setup(&f, LIFE_RUNNING);
+	ask(&f, "GET", "/kelvin/snapshot", "");
+	assert_string_equal(f.heard.body, "{\"files\":[\"state\",\"memory\"]}");
+	fds = fd_count();
+	ask_with(&f, "PUT", "/kelvin/snapshot", HANDED, 2);
+	assert_int_equal(f.heard.status, 200);
+	assert_int_equal(f.m.handed, 2);
+	assert_int_equal(f.m.state, LIFE_RUNNING);
+	assert_int_equal(fd_count(), fds);
+	f.m.pause_error = "no";
+	ask_with(&f, "PUT", "/kelvin/snapshot", HANDED, 2);
+	assert_fault(&f, "Create snapshot error: the VM does not pause: no");
+	assert_int_equal(fd_count(), fds);
+	teardown(&f);
+}
+
+/* What the body does not name, or names and does not bring, is refused; nothing is kept. */
+static void test_a05_files_and_their_names(void **state)
+{
+	static const struct {
+		const char *method, *path, *body;
+		unsigned n;
+		const char *fault;
+	} cases[] = {
+		{"PUT", "/kelvin/snapshot", HANDED, 1, JSON_FAULT "invalid type for `files`"},
+		{"PUT", "/kelvin/snapshot", HANDED, 3, JSON_FAULT "invalid type for `files`"},
+		{"PUT", "/kelvin/snapshot", "{\"dir\":\"/a\",\"files\":[\"a\",\"a\"]}", 2, JSON_FAULT},
+		{"PUT", "/kelvin/snapshot", "{\"dir\":\"/a\",\"files\":[\"a\",1]}", 2, JSON_FAULT},
+		{"PUT", "/kelvin/snapshot", "{\"dir\":\"/a\",\"files\":\"a\"}", 1, JSON_FAULT},
+		{"PUT", "/kelvin/snapshot", "{\"dir\":\"/a\",\"files\":null}", 1, "The request came"},
+		{"PUT", "/kelvin/snapshot", "{\"dir\":\"/a/b\"}", 1, "The request came with file"},
+		{"PUT", "/kelvin/snapshot", "{", 1, JSON_FAULT},
+		{"PUT", "/kelvin/nothing", "{}", 1, "Invalid request method"},
+		{"PUT", "/kelvin/kill", "{}", 1, "The request came with file descriptors"},
+		{"PATCH", "/vm", "{\"state\":\"Paused\"}", 1, "The request came with file"},
+		{"PATCH", "/drives/a%", "{}", 1, "API Resource IDs"},
+		{"GET", "/version", "", 1, "The request came with file descriptors"},
+	};
+	struct fixture f;
+	unsigned fds;
+
+	setup(&f, LIFE_RUNNING);
+	ask(&f, "GET", "/version", "");
+	fds = fd_count();
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		ask_with(&f, cases[i].method, cases[i].path, cases[i].body, cases[i].n);
+		assert_fault(&f, cases[i].fault);
+		assert_int_equal(fd_count(), fds);
+	}
+	ask(&f, "PUT", "/kelvin/snapshot", HANDED);
+	assert_fault(&f, JSON_FAULT "invalid type for `files`");
+	assert_int_equal(f.m.pauses + f.m.snapshots + f.m.stops, 0);
+	teardown(&f);
+}
+
+/* With "stop" the VM waits for its client to end it, and goes on without one. */
+static void test_paused_until_the_client_stops_it(void **state)
+{
+	struct heard other;
+	struct fixture f;
+	int second;
+
+	for (unsigned held = 0; held < 2; held++) {
+		setup(&f, LIFE_RUNNING);
+		ask_with(&f, "PUT", "/kelvin/snapshot", HANDED_STOP, 2);
+		assert_int_equal(f.heard.status, 200);
+		assert_non_null(strstr(f.heard.body, "\"state\":\"paused\""));
+		assert_int_equal(f.m.state, LIFE_PAUSED);
+		assert_int_equal(f.m.stops, 0);
+		second = dial(&f);
+		peer_ask(f.m.ring, second, held ? PAUSE : "GET / HTTP/1.1\r\n\r\n", 1, &other);
+		close(second);
+		peer_turn(f.m.ring, 20);
+		assert_int_equal(f.m.resumes, 0);
+		close(f.client);
+		peer_turn(f.m.ring, 20);
+		/* Somebody else may have been promised a paused VM. */
+		assert_int_equal(f.m.state, held ? LIFE_PAUSED : LIFE_RUNNING);
+		f.client = dial(&f);
+		teardown(&f);
+	}
+	setup(&f, LIFE_RUNNING);
+	ask_with(&f, "PUT", "/kelvin/snapshot", HANDED_STOP, 2);
+	ask(&f, "PUT", "/kelvin/stop", "{\"wait_ms\":0}");
+	assert_empty_204(&f);
+	assert_int_equal(f.m.stops, 1);
+	teardown(&f);
+	assert_int_equal(f.m.resumes, 0);
+	/* A VM that was paused before stays so. */
+	setup(&f, LIFE_PAUSED);
+	ask_with(&f, "PUT", "/kelvin/snapshot", HANDED_STOP, 2);
+	assert_int_equal(f.heard.status, 200);
+	close(f.client);
+	peer_turn(f.m.ring, 20);
+	assert_int_equal(f.m.state, LIFE_PAUSED);
+	f.client = dial(&f);
+	teardown(&f);
+}
+
+static void test_a_jailed_vm_takes_no_paths(void **state)
+{
+	struct fixture f;
+
+	setup(&f, LIFE_PAUSED);
+	f.m.jailed = true;
+	ask(&f, "PUT", "/snapshot/create", "{\"snapshot_path\":\"/a/b\"}");
+	assert_fault(&f, "Create snapshot error: this VM is jailed and sees no files of the host: use "
+		"kelvin snapshot, which hands it open files, or start it with --no-jail\"}");
+	ask(&f, "PUT", "/kelvin/snapshot", "{\"dir\":\"/a/b\"}");
+	assert_fault(&f, "Create snapshot error: this VM is jailed");
+	assert_int_equal(f.m.snapshots, 0);
+	ask_with(&f, "PUT", "/kelvin/snapshot", HANDED, 2);
+	assert_int_equal(f.heard.status, 200);
+	teardown(&f);
+}
+
+static void test_a_drive_from_an_open_file(void **state)
+{
+	struct fixture f;
+	unsigned fds;
+
+	setup(&f, LIFE_RUNNING);
+	ask(&f, "GET", "/version", "");
+	fds = fd_count();
+	ask_with(&f, "PATCH", "/drives/disk0",
+		"{\"drive_id\":\"disk0\",\"path_on_host\":\"/n\",\"files\":[\"path_on_host\"]}", 1);
+	assert_empty_204(&f);
+	assert_int_equal(f.m.handed, 1);
+	assert_string_equal(f.m.change_path, "/n");
+	ask_with(&f, "PATCH", "/drives/disk0",
+		"{\"drive_id\":\"disk0\",\"path_on_host\":\"/n\",\"files\":[\"image\"]}", 1);
+	assert_fault(&f, "Drive config error: the one file to hand over is `path_on_host`");
+	ask_with(&f, "PATCH", "/drives/disk0",
+		"{\"drive_id\":\"disk0\",\"files\":[\"path_on_host\"]}", 1);
+	assert_fault(&f, "Drive config error: the one file to hand over is `path_on_host`");
+	assert_int_equal(f.m.changes, 1);
+	assert_int_equal(fd_count(), fds);
+	teardown(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -617,6 +779,11 @@ int main(void)
 		cmocka_unit_test(test_a03_eleventh_connection),
 		cmocka_unit_test(test_a03_stalled_clients_are_dropped),
 		cmocka_unit_test(test_large_reply),
+		cmocka_unit_test(test_snapshot_into_files),
+		cmocka_unit_test(test_a05_files_and_their_names),
+		cmocka_unit_test(test_paused_until_the_client_stops_it),
+		cmocka_unit_test(test_a_jailed_vm_takes_no_paths),
+		cmocka_unit_test(test_a_drive_from_an_open_file),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,8 +10,10 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <fcntl.h>
 
 #include "tests/lib/http_peer.h"
+#include "tests/lib/tmpdir.h"
 
 /* A connection whose requests are answered with an echo of what the parser made of them. */
 struct fixture {
@@ -20,6 +22,9 @@ struct fixture {
 	int client;
 	bool hold;              /* do not answer */
 	unsigned requests, timed;
+	unsigned files;         /* that came with the last request */
+	int taken;              /* the first of them, if `take`; else -1 */
+	bool take;
 	size_t padding;         /* bytes of an answer */
 	struct heard heard;
 };
@@ -30,6 +35,13 @@ static void on_request(void *ctx, struct http_conn *c, const struct http_request
 	char *text;
 
 	f->requests++;
+	f->files = r->file_count;
+	for (unsigned i = 0; i < r->file_count; i++)
+		assert_int_equal(fcntl(r->file[i], F_GETFD), FD_CLOEXEC);
+	if (f->take && r->file_count) {
+		f->taken = r->file[0];
+		r->file[0] = -1;
+	}
 	if (f->hold)
 		return;
 	if (f->padding) {
@@ -573,6 +585,148 @@ static void test_refused_while_sending(void **state)
 	teardown(&f);
 }
 
+/* Descriptors are the request's, and go with it unless they are taken over. */
+static void test_files_of_a_request(void **state)
+{
+	static const char get[] = "GET /a HTTP/1.1\r\n\r\n";
+	struct fixture f;
+	unsigned fds;
+
+	setup(&f);
+	fds = fd_count();
+	for (unsigned n = 1; n <= HTTP_FILES_MAX; n++) {
+		peer_send_files(f.client, get, sizeof(get) - 1, n);
+		peer_hear(f.ring, f.client, 1, &f.heard);
+		assert_string_equal(f.heard.body, "[GET /a ]");
+		assert_int_equal(f.files, n);
+		assert_int_equal(fd_count(), fds);
+	}
+	ask(&f, get, 1);
+	assert_int_equal(f.files, 0);
+	f.take = true;
+	peer_send_files(f.client, get, sizeof(get) - 1, 3);
+	peer_hear(f.ring, f.client, 1, &f.heard);
+	assert_int_equal(fd_count(), fds + 1);
+	close(f.taken);
+	f.take = false;
+	/* With each byte one, until the request is complete. */
+	for (unsigned i = 0; i < 15; i++) {
+		peer_send_files(f.client, get + i, 1, 1);
+		peer_turn(f.ring, 1);
+	}
+	assert_int_equal(fd_count(), fds + 15);
+	ask(&f, get + 15, 1);
+	assert_int_equal(f.files, 15);
+	assert_int_equal(fd_count(), fds);
+	/* While the request is being worked on, and after its client has gone. */
+	f.hold = true;
+	peer_send_files(f.client, get, sizeof(get) - 1, 4);
+	peer_turn(f.ring, 20);
+	assert_int_equal(fd_count(), fds + 4);
+	close(f.client);
+	f.client = -1;
+	http_reply(f.conn, 200, strdup("{}"));
+	teardown(&f);
+	assert_int_equal(fd_count(), fds - 3); /* the socket pair, and the ring */
+}
+
+/* However a request with descriptors ends, they are closed. */
+static void test_a01_files_of_bad_requests(void **state)
+{
+	static const char *const bad[] = {"\x01\x02", "PUT /x HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+		"PUT /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", "GET / HTTP/0.9\r\n\r\n"};
+	static const char get[] = "GET /a HTTP/1.1\r\n\r\n";
+	struct fixture f;
+	unsigned fds;
+
+	setup(&f);
+	fds = fd_count();
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		peer_send_files(f.client, bad[i], strlen(bad[i]), 5);
+		peer_hear(f.ring, f.client, 1, &f.heard);
+		assert_true(f.heard.status >= 400);
+		assert_int_equal(fd_count(), fds);
+		/* More while it lingers. */
+		peer_send_files(f.client, get, sizeof(get) - 1, 5);
+		peer_turn(f.ring, 20);
+		assert_int_equal(fd_count(), fds);
+		reconnect(&f);
+	}
+	/* Too many at once, or one after the other. */
+	for (unsigned i = 0; i < 2; i++) {
+		if (i)
+			peer_send_files(f.client, get, 4, HTTP_FILES_MAX);
+		peer_turn(f.ring, 20);
+		peer_send_files(f.client, get + 4 * i, sizeof(get) - 1 - 4 * i,
+			i ? 1 : HTTP_FILES_MAX + 1);
+		peer_hear(f.ring, f.client, 1, &f.heard);
+		assert_int_equal(f.heard.status, 400);
+		assert_non_null(strstr(f.heard.text, "Too many file descriptors"));
+		assert_int_equal(fd_count(), fds);
+		reconnect(&f);
+	}
+	/* Never complete: the client hangs up, or time is up. */
+	peer_send_files(f.client, get, 4, 5);
+	peer_turn(f.ring, 20);
+	assert_int_equal(fd_count(), fds + 5);
+	reconnect(&f);
+	assert_int_equal(fd_count(), fds);
+	peer_send_files(f.client, get, 4, 5);
+	peer_turn(f.ring, 20);
+	tick_after(&f, HTTP_IDLE_NS + 1);
+	peer_hear(f.ring, f.client, 1, &f.heard);
+	assert_int_equal(f.heard.status, 408);
+	assert_int_equal(fd_count(), fds);
+	assert_int_equal(f.requests, 0);
+	teardown(&f);
+}
+
+/* They come when the read that brings them was cancelled already. */
+static void test_a03_files_after_the_time_is_up(void **state)
+{
+	struct fixture f;
+	unsigned fds;
+
+	for (unsigned closes = 0; closes < 2; closes++) {
+		setup(&f);
+		fds = fd_count();
+		peer_send(f.ring, f.client, "GET /", 5);
+		peer_turn(f.ring, 20);
+		peer_send_files(f.client, "a", 1, 5);
+		clock_ns += HTTP_IDLE_NS + 1;
+		if (closes)
+			http_close(f.conn);
+		else
+			http_tick(f.conn);
+		peer_turn(f.ring, 20);
+		assert_int_equal(fd_count(), fds - closes);
+		teardown(&f);
+	}
+}
+
+/* What comes in one read with the end of another request is that one's. */
+static void test_a04_files_of_pipelined_requests(void **state)
+{
+	static const char get[] = "GET /a HTTP/1.1\r\n\r\n";
+	struct fixture f;
+	unsigned fds;
+
+	setup(&f);
+	fds = fd_count();
+	f.hold = true;
+	assert_int_equal(send(f.client, get, sizeof(get) - 1, 0), sizeof(get) - 1);
+	peer_send_files(f.client, get, sizeof(get) - 1, 3);
+	peer_turn(f.ring, 20);
+	assert_int_equal(f.requests, 1);
+	assert_int_equal(fd_count(), fds + f.files);
+	f.hold = false;
+	http_reply(f.conn, 200, strdup("{}"));
+	peer_hear(f.ring, f.client, 2, &f.heard);
+	assert_int_equal(f.requests, 2);
+	assert_int_equal(fd_count(), fds);
+	teardown(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -598,6 +752,10 @@ int main(void)
 		cmocka_unit_test(test_connection_close),
 		cmocka_unit_test(test_reply_is_bounded),
 		cmocka_unit_test(test_refused_while_sending),
+		cmocka_unit_test(test_files_of_a_request),
+		cmocka_unit_test(test_a01_files_of_bad_requests),
+		cmocka_unit_test(test_a03_files_after_the_time_is_up),
+		cmocka_unit_test(test_a04_files_of_pipelined_requests),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
