@@ -523,22 +523,6 @@ static void flush_data(struct overlay *o)
 	raw_flush(o->top, &o->flush_op);
 }
 
-static void dir_synced(struct ring_op *r, int res)
-{
-	struct overlay *o = container_of(r, struct overlay, dir_op);
-
-	if (res == -EINTR || res == -EAGAIN) {
-		ring_fdatasync(o->d->ring, r, o->dir_fd);
-		return;
-	}
-	if (res < 0 && res != -EINVAL) { /* EINVAL: no such thing in this file system */
-		flush_end(o, res);
-		return;
-	}
-	fd_close(&o->dir_fd);
-	flush_data(o);
-}
-
 /* For all that wait. Those that come later wait for the next one. */
 static void flush_begin(struct overlay *o)
 {
@@ -547,11 +531,7 @@ static void flush_begin(struct overlay *o)
 	o->flushing = true;
 	TAILQ_CONCAT(&o->flush_running, &o->flush_waiting, link);
 	overlay_collect(o);
-	o->dir_op.done = dir_synced;
-	if (o->dir_fd >= 0)
-		ring_fdatasync(o->d->ring, &o->dir_op, o->dir_fd);
-	else
-		flush_data(o);
+	flush_data(o);
 }
 
 void overlay_flush(struct overlay *o, struct disk_op *op)
@@ -571,5 +551,4 @@ void overlay_init(struct overlay *o)
 {
 	TAILQ_INIT(&o->flush_waiting);
 	TAILQ_INIT(&o->flush_running);
-	o->dir_fd = -1;
 }

@@ -345,12 +345,6 @@ static int load_maps(struct opening *g, struct err *e)
 			memcpy(o->map + at, o->written + at, OVERLAY_MAP_PAGE);
 		o->page_stale[i] = memcmp(o->map + at, o->durable + at, OVERLAY_MAP_PAGE) != 0;
 	}
-	if (!o->d->read_only && is_empty(o->durable, o->map_len)) {
-		_cleanup_free_ char *path = strdup(g->cfg->overlay);
-
-		if (path)
-			o->dir_fd = open(dirname(path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	}
 	return 0;
 }
 
@@ -394,6 +388,25 @@ static int load_top(struct opening *g, struct err *e)
 	return res < 0 ? res : load_maps(g, e);
 }
 
+/* The directory learns the file's name for good, before anything in it counts: later this process
+ * may see no directories. Once it held a flush the file has been through this. */
+static int sync_name(const struct opening *g, struct err *e)
+{
+	const struct overlay *o = g->o;
+	_cleanup_free_ char *path = NULL;
+	_cleanup_fd_ int fd = -1;
+
+	if (o->d->read_only || o->d->sync == DISK_UNSAFE || !is_empty(o->durable, o->map_len))
+		return 0;
+	path = strdup(g->cfg->overlay);
+	if (!path)
+		return err_sys(e, ENOMEM, "cannot sync its directory");
+	fd = open(dirname(path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || (fsync(fd) < 0 && errno != EINVAL)) /* EINVAL: has no such thing */
+		return err_sys(e, errno, "cannot sync its directory");
+	return 0;
+}
+
 static int open_top(struct opening *g, struct err *e)
 {
 	struct raw_config raw = {
@@ -419,6 +432,8 @@ static int open_top(struct opening *g, struct err *e)
 	if (res < 0)
 		return res;
 	res = load_top(g, e);
+	if (!res)
+		res = sync_name(g, e);
 	return res < 0 ? err_wrap(e, "cannot use overlay %s", g->cfg->overlay) : 0;
 }
 
@@ -521,9 +536,6 @@ static int sync_all(struct overlay *o, struct err *e)
 	int res;
 
 	overlay_collect(o);
-	if (o->dir_fd >= 0 && fsync(o->dir_fd) < 0 && errno != EINVAL)
-		return err_sys(e, errno, "cannot sync the directory of overlay %s", o->top->path);
-	fd_close(&o->dir_fd);
 	res = raw_sync_now(o->top, e);
 	if (res < 0)
 		return res;
@@ -587,7 +599,6 @@ void overlay_close(struct disk *d)
 	raw_close(&o->top);
 	raw_close(&o->saved);
 	raw_close(&o->base);
-	fd_close(&o->dir_fd);
 	free(o->map);
 	free(o->saved_map);
 	free(o->written);

@@ -43,8 +43,6 @@ struct overlay {
 	bool flushing;
 	struct disk_ops flush_waiting, flush_running;
 	struct disk_op flush_op;
-	struct ring_op dir_op;
-	int dir_fd; /* the directory that has to learn the file's name for good; -1: it has */
 	u64 flush_page;
 	bool flush_wrote;
 	struct iovec flush_iov;

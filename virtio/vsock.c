@@ -335,6 +335,7 @@ int vsock_create(struct virtio_dev **ret, const struct vsock_config *cfg, struct
 	v->wait_ms = cfg->wait_ms;
 	v->next_port = VSOCK_PORT_FIRST;
 	v->listen_fd = cfg->listen_fd;
+	v->dialer = cfg->dialer;
 	v->timer_op.done = timer_done;
 	TAILQ_INIT(&v->conns);
 	TAILQ_INIT(&v->dead);
@@ -365,6 +366,7 @@ void vsock_finish(struct virtio_dev *d)
 	vsock_lock(v);
 	TAILQ_FOREACH (c, &v->conns, all)
 		host_last_words(c);
+	shutdown(v->listen_fd, SHUT_RDWR); /* others may have the path now */
 	vsock_unlock(v);
 }
 

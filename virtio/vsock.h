@@ -21,11 +21,19 @@
 #define VSOCK_LINGER_MS    2000u       /* request, shutdown and host CONNECT line */
 #define VSOCK_PORT_FIRST   (1u << 30)  /* local ports of host-made connections: [2^30, 2^31) */
 
+/* Who connects to unix sockets for the device, where this process cannot. */
+struct vsock_dialer {
+	/* Connects to PATH_@port. @op is busy until its callback has run in the loop, with a
+	 * connected non-blocking socket, which is the device's then, or a negative errno. */
+	void (*dial)(struct vsock_dialer *d, u32 port, struct ring_op *op);
+};
+
 struct vsock_config {
 	u32 cid;          /* the guest's, >= 3 and < 2^32 - 1 */
 	const char *path; /* of the listening unix socket; PATH_p must fit in sun_path too */
 	int listen_fd;    /* already bound and listening; ownership passes on success */
 	u32 wait_ms;      /* how long a CONNECT waits for a listener; 0 = fail at once */
+	struct vsock_dialer *dialer; /* outlives the device; NULL: it connects itself */
 };
 
 /* tx is from the guest, rx is to the guest. */
@@ -48,9 +56,16 @@ void vsock_start(struct virtio_dev *d);
 
 /*
  * The VM has ended and this process is about to: streams that the guest ended in good order and
- * that were not delivered yet are put into their sockets, as far as those take them. Loop thread.
+ * that were not delivered yet are put into their sockets, as far as those take them, and nobody can
+ * connect any more. Loop thread.
  */
 void vsock_finish(struct virtio_dev *d);
+
+/*
+ * Room in the socket @fd for @bytes that the guest may send at once: guest and reader then wake
+ * each other once for many packets. With less than asked for it is only slower.
+ */
+void vsock_widen(int fd, u32 bytes);
 
 /* Connections that exist, also those not yet established. Both: loop thread. */
 unsigned vsock_conn_count(const struct virtio_dev *d);

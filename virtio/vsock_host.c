@@ -35,8 +35,10 @@ static void connected(struct ring_op *op, int res)
 	struct vsock *v = c->v;
 
 	vsock_lock(v);
+	if (v->dialer && res >= 0)
+		c->fd = res; /* to be closed in any case */
 	if (c->state == CONN_CONNECTING) {
-		if (!res) {
+		if (res >= 0) {
 			c->state = CONN_OPEN;
 			conn_due(c, 0);
 			conn_pend(c, PEND_RESPONSE);
@@ -54,16 +56,20 @@ void host_connect(struct vsock_conn *c)
 {
 	struct vsock *v = c->v;
 
+	c->tx_op.done = connected;
+	if (v->dialer) {
+		v->dialer->dial(v->dialer, c->local_port, &c->tx_op);
+		return;
+	}
 	c->addr.sun_family = AF_UNIX;
 	/* vsock_create() made sure that every port number fits. */
 	must(snprintf(c->addr.sun_path, sizeof(c->addr.sun_path), "%s_%u", v->path,
 		     c->local_port) < (int)sizeof(c->addr.sun_path));
-	c->tx_op.done = connected;
 	ring_connect(v->ring, &c->tx_op, c->fd, (const struct sockaddr *)&c->addr,
 		sizeof(c->addr));
 }
 
-void host_widen(int fd, u32 bytes)
+void vsock_widen(int fd, u32 bytes)
 {
 	const int half = (int)(bytes / 2); /* which the kernel doubles, for its own needs */
 
@@ -219,7 +225,7 @@ void host_last_words(struct vsock_conn *c)
 		first = c->buf_len;
 	iov[0] = (struct iovec){c->buf + c->buf_head, first};
 	iov[1] = (struct iovec){c->buf, c->buf_len - first};
-	host_widen(c->fd, 2 * c->buf_alloc + VSOCK_TX_BUF_WIDE);
+	vsock_widen(c->fd, 2 * c->buf_alloc + VSOCK_TX_BUF_WIDE);
 	sent = sendmsg(c->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (sent > 0)
 		drop(c, (u32)sent);

@@ -155,6 +155,7 @@ struct vsock {
 	struct virtio_dev dev;
 	struct ring *ring;
 	char *path;
+	struct vsock_dialer *dialer; /* NULL: we connect ourselves */
 	u32 cid;
 	u32 wait_ms;
 	u32 next_port; /* of the next host-made connection */
@@ -268,11 +269,6 @@ void host_good_end(struct vsock_conn *c);
 /* vsock_host.c */
 /* A connection of the guest to PATH_p. */
 void host_connect(struct vsock_conn *c);
-/*
- * Room in the socket for @bytes that the guest may send at once: guest and reader then wake each
- * other once for many packets. With less than asked for it is only slower.
- */
-void host_widen(int fd, u32 bytes);
 /* Whether payload may go straight to the socket. */
 bool host_is_clear(const struct vsock_conn *c);
 /* Keeps @len bytes at @skip of a list of guest buffers for later. False: no memory. */

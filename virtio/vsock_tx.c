@@ -52,9 +52,12 @@ static enum verdict violation(struct vsock *v, struct vsock_conn *c,
 
 static enum verdict request(struct vsock *v, const struct virtio_vsock_hdr *h)
 {
-	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	struct vsock_conn *c = fd < 0 ? NULL : conn_new(v, fd, CONN_CONNECTING);
+	_cleanup_fd_ int fd = -1;
+	struct vsock_conn *c;
 
+	if (!v->dialer)
+		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	c = v->dialer || fd >= 0 ? conn_new(v, fd, CONN_CONNECTING) : NULL;
 	if (!c) {
 		vsock_rst(v, h);
 		return PKT_DONE;
