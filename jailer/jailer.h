@@ -2,28 +2,96 @@
 /*
  * jailer.h - what a VM process gives up before it runs a guest.
  *
- * Today: no new privileges, no memory dumps, no group or world access to files it makes, no
- * descriptors of its parent. It still runs as its caller, sees the whole file system and may make
- * any system call (README.md).
+ * In the order of a VM's life: jail_close_inherited() first of all; jail_fork() makes the process;
+ * it opens all it will ever need, and then jail_enter() takes the rest away. Everything here is for
+ * a process with one thread.
  */
 #ifndef KELVIN_JAILER_H
 #define KELVIN_JAILER_H
 
-#include "monitor/base/err.h"
+#include <sys/types.h>
 
-/*
- * For the whole process and all it starts, without a way back: exec gains no privileges
- * (no_new_privs), no core dumps, new files are for the owner only (umask 077); for the process
- * alone: not dumpable, so that others of the same user can neither trace it nor read its guest's
- * memory. The last also makes its /proc/self belong to root: open what is needed there before.
- * Call before threads are made.
- */
-int jail_harden(struct err *e);
+#include "monitor/base/err.h"
+#include "monitor/base/types.h"
+
+/* What can be in force, for whom it is told. X(name, bit, text) */
+#define JAIL_LAYERS(X)                                                                             \
+	X(USER, 0x01, "user namespace")                                                            \
+	X(PID, 0x02, "pid namespace")                                                              \
+	X(MOUNT, 0x04, "mount namespace")                                                          \
+	X(IPC, 0x08, "ipc namespace")                                                              \
+	X(UTS, 0x10, "uts namespace")                                                              \
+	X(NET, 0x20, "net namespace")                                                              \
+	X(ROOT, 0x40, "empty root")                                                                \
+	X(ID, 0x80, "own user id")                                                                 \
+	X(CAPS, 0x100, "no capabilities")                                                          \
+	X(LANDLOCK, 0x200, "landlock")                                                             \
+	X(LIMITS, 0x400, "resource limits")                                                        \
+	X(DIES, 0x800, "dies with its keeper")                                                     \
+	X(HARDENED, 0x1000, "no new privileges, no core dumps")                                    \
+	X(CGROUP, 0x2000, "cgroup limits")
+
+enum jail_layer {
+#define X(name, bit, text) JAIL_##name = bit,
+	JAIL_LAYERS(X)
+#undef X
+};
+
+/* What a process is born into: as root, and as any user with user namespaces. */
+#define JAIL_BIRTH      ((unsigned)(JAIL_PID | JAIL_MOUNT | JAIL_IPC | JAIL_UTS))
+#define JAIL_BIRTH_USER ((unsigned)(JAIL_USER | JAIL_BIRTH))
 
 /*
  * Closes every descriptor but 0, 1, 2 and the @n in @keep, which must be open (the operator named
  * them). Call first of all, before descriptors of our own exist.
  */
 int jail_close_inherited(const int *keep, unsigned n, struct err *e);
+
+/*
+ * fork() into new namespaces (of @layers, those that are ones) and into the cgroup (v2) open at
+ * @cgroup_fd, if that is not -1. -1 and errno on failure.
+ */
+pid_t jail_fork(unsigned layers, int cgroup_fd);
+
+/* The first act of a child in a user namespace: it stays @uid and @gid. */
+int jail_map_user(uid_t uid, gid_t gid, struct err *e);
+
+/*
+ * @count user and group ids, in a row, that no other VM on this host has, from a range that nobody
+ * else uses. They are ours as long as *@ret_fd, or a copy of it, is open: the kernel takes them
+ * back however we end. For root. @path is a file for the locks, made where it is missing.
+ */
+int jail_take_ids(const char *path, u32 count, uid_t *ret_first, int *ret_fd, struct err *e);
+#define JAIL_ID_FIRST 0x70000000u /* above all that systemd and containers give out */
+#define JAIL_ID_COUNT 0x10000u
+
+struct jail_plan {
+	unsigned born;        /* layers the process has from jail_fork() */
+	uid_t id;             /* JAIL_ID_*; 0: it stays who it is */
+	const char *mount_on; /* a directory, for JAIL_MOUNT: where the new root is put at first */
+	int net_fd;           /* an empty net namespace, or -1: it makes one */
+	u64 nofile, nproc;    /* descriptors; threads of this user id, if that is its own */
+};
+
+struct jail_report {
+	unsigned layers; /* JAIL_*: in force */
+	uid_t uid;
+	gid_t gid;
+	int landlock; /* version, 0: none */
+};
+
+/*
+ * Takes away all that @plan and the kernel allow to take away. Everything needed is open; the rest
+ * can be opened never more. On failure the process is half jailed and must end.
+ */
+int jail_enter(const struct jail_plan *plan, struct jail_report *ret, struct err *e);
+
+/*
+ * What costs nothing and is always on, jail or not: exec gains no privileges (no_new_privs), no
+ * core dumps, new files are for the owner only (umask 077), and others of the same user can neither
+ * trace the process nor read its memory (not dumpable). The last also makes its /proc/self belong
+ * to root. Call before threads are made.
+ */
+int jail_harden(struct err *e);
 
 #endif

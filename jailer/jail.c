@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * jail.c - from a process that may do what its user may to one that may only run its guest.
+ *
+ * Theory of operation
+ *
+ * The process has opened all it will need (files, devices, sockets, KVM) and has one thread. It was
+ * born into new pid, mount, ipc and uts namespaces (birth.c), and for a user other than root into a
+ * user namespace, in which it has capabilities to spend here. What follows only takes away, in an
+ * order in which each step still has the rights it needs:
+ *
+ *  1. the file systems: an empty root (root.c)
+ *  2. the network: a namespace with nothing in it; open taps and sockets go on working
+ *  3. resource limits
+ *  4. the ids, for ones that nobody else has (root only)
+ *  5. all capabilities
+ *  6. gaining privileges, core dumps, being traced (harden.c)
+ *  7. its life without its keeper
+ *  8. files and signals once more, by Landlock
+ *
+ * System calls come after that (seccomp filters), one filter for each kind of thread. Whatever
+ * cannot be done is an error and the guest never runs, but for two things: namespaces for a user
+ * whose kernel does not grant them, and Landlock in a kernel without. `kelvin inspect` tells.
+ */
+#include "jailer/jail_int.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "jailer/privs.h"
+
+static int empty_net(int net_fd, struct err *e)
+{
+	if (net_fd >= 0 ? setns(net_fd, CLONE_NEWNET) : unshare(CLONE_NEWNET))
+		return err_sys(e, errno, "cannot leave the host's network");
+	return 0;
+}
+
+static int give_up_rights(const struct jail_plan *plan, struct jail_report *ret, struct err *e)
+{
+	const struct jail_rlimits limits = {
+		.nofile = plan->nofile,
+		.fsize = JAIL_RLIM_KEEP,
+		.nproc = plan->id ? plan->nproc : JAIL_RLIM_KEEP,
+	};
+	int r = jail_rlimits(&limits, e);
+
+	if (!r)
+		ret->layers |= JAIL_LIMITS;
+	if (!r && plan->id) {
+		r = jail_drop_ids(plan->id, plan->id, e);
+		ret->layers |= JAIL_ID;
+	}
+	if (!r)
+		r = jail_drop_caps(e);
+	if (!r)
+		ret->layers |= JAIL_CAPS;
+	return r;
+}
+
+int jail_enter(const struct jail_plan *plan, struct jail_report *ret, struct err *e)
+{
+	int r = 0;
+
+	*ret = (struct jail_report){.layers = plan->born};
+	if (plan->born & JAIL_MOUNT) {
+		r = jail_empty_root(plan->mount_on, e);
+		ret->layers |= JAIL_ROOT;
+		if (!r)
+			r = empty_net(plan->net_fd, e);
+		ret->layers |= JAIL_NET;
+	}
+	if (!r)
+		r = give_up_rights(plan, ret, e);
+	if (!r)
+		r = jail_harden(e);
+	/* After the ids were changed, which clears it. */
+	if (!r && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0))
+		r = err_sys(e, errno, "cannot tie the VM's life to its keeper's");
+	ret->layers |= JAIL_HARDENED | JAIL_DIES;
+	if (!r)
+		r = jail_landlock(&ret->landlock, e);
+	if (!r && ret->landlock)
+		ret->layers |= JAIL_LANDLOCK;
+	ret->uid = getuid();
+	ret->gid = getgid();
+	return r;
+}
