@@ -210,7 +210,7 @@ static int inspect_vm(const char *id, bool json)
 	json_t *facts = NULL;
 	struct err e;
 
-	if (client_call(id, "GET", "/kelvin/facts", NULL, ANSWER_MS, &facts, &e))
+	if (ask_facts(id, &facts, &e))
 		return fail(&e);
 	if (json)
 		return show_json(facts);

@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "monitor/client.h"
+#include "monitor/vm_verb.h"
 #include "monitor/show.h"
 #include "monitor/verb.h"
 
@@ -109,7 +109,7 @@ int cmd_stats(int argc, char **argv)
 		return 2;
 	if (argc - optind != 1)
 		return usage_error(&p, argc == optind ? "which VM?" : "one VM, please");
-	if (client_call(argv[optind], "GET", "/kelvin/facts", NULL, ANSWER_MS, &facts, &e))
+	if (ask_facts(argv[optind], &facts, &e))
 		return fail(&e);
 	if (json)
 		return show_json(json_pack("{s:O, s:O, s:O, s:O}", "id",

@@ -14,6 +14,7 @@
 
 #include "monitor/base/cleanup.h"
 #include "monitor/base/log.h"
+#include "monitor/dial.h"
 #include "monitor/machine_int.h"
 #include "virtio/blk.h"
 #include "virtio/net.h"
@@ -194,6 +195,7 @@ static int add_vsock(struct machine *m, struct err *e)
 		.path = m->spec->vsock_path,
 		.listen_fd = m->dir.vsock_fd,
 		.wait_ms = m->spec->vsock_wait_ms,
+		.dialer = m->dial ? dial_dialer(m->dial) : NULL,
 	};
 	struct virtio_dev *d;
 	int r = vsock_create(&d, &cfg, m->ring, m->mem, next_irq(m), e);

@@ -196,6 +196,36 @@ static json_t *ring_facts(const struct machine *m)
 	return j;
 }
 
+/* What is in force, and what is not for want of rights or of a newer kernel. */
+static json_t *jail_facts(const struct machine *m)
+{
+	static const struct {
+		unsigned bit;
+		const char *text;
+	} t[] = {
+#define X(name, bit, text) {bit, text},
+		JAIL_LAYERS(X)
+#undef X
+	};
+	json_t *on = json_array(), *off = json_array();
+	unsigned beside;
+
+	if (!m->spec->jailed) {
+		json_decref(on);
+		json_decref(off);
+		return json_string("none (--no-jail)");
+	}
+	/* Root's VMs need no user namespace, and those of others get no user id. */
+	beside = m->jail.layers & JAIL_ID ? JAIL_USER : JAIL_ID;
+	for (unsigned i = 0; i < ARRAY_SIZE(t); i++)
+		if (t[i].bit != beside)
+			json_array_append_new(m->jail.layers & t[i].bit ? on : off,
+				json_string(t[i].text));
+	return json_pack("{s:i, s:i, s:i, s:s, s:o, s:o}", "uid", (int)m->jail.uid, "gid",
+		(int)m->jail.gid, "landlock", m->jail.landlock, "cgroup",
+		m->spec->cgroup[0] ? m->spec->cgroup : "none", "in_force", on, "not_in_force", off);
+}
+
 json_t *machine_facts(const struct machine *m)
 {
 	const struct machine_spec *s = m->spec;
@@ -211,7 +241,7 @@ json_t *machine_facts(const struct machine *m)
 	uuid[32] = 0;
 	j = json_pack("{s:s, s:s, s:s, s:i, s:I, s:i, s:s, s:s, s:I, s:I, s:i, s:b, s:s}", "id",
 		s->id, "state", life_name(m->life), "machine", kind_name(s->kind), "pid",
-		(int)getpid(), "memory", (json_int_t)s->memory, "vcpus", (int)s->vcpus, "kernel",
+		(int)m->pid, "memory", (json_int_t)s->memory, "vcpus", (int)s->vcpus, "kernel",
 		s->kernel, "cmdline", s->cmdline, "started_ns", (json_int_t)m->started_ns,
 		"uptime_ms",
 		(json_int_t)((clock_ns(CLOCK_REALTIME) - m->started_ns) / 1000000), "generation",
@@ -219,6 +249,7 @@ json_t *machine_facts(const struct machine *m)
 		"vm_id", uuid);
 	if (s->snapshot[0])
 		json_object_set_new(j, "restored_from", json_string(s->snapshot));
+	json_object_set_new(j, "jail", jail_facts(m));
 	json_object_set_new(j, "processor", cpu_facts(m));
 	json_object_set_new(j, "threads", thread_facts(m));
 	json_object_set_new(j, "cpu_ms",

@@ -12,7 +12,6 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,18 +19,23 @@
 #include "monitor/base/agent_proto.h"
 #include "monitor/base/cleanup.h"
 #include "monitor/client.h"
+#include "monitor/keeper.h"
 #include "monitor/show.h"
 #include "monitor/verb.h"
+#include "monitor/vmfind.h"
 
 #define START_LIMIT_NS 30000000000u /* for a VM to start, where nobody waits for it to be ready */
+#define END_LIMIT_NS   10000000000u /* for one to end that was asked to */
 /* A restored guest that is not ready so long after its start is knocked at. Most are, by then. */
 #define KNOCK_NS 20000000u
 
 /* One detached VM, as its parent sees it. */
 struct child {
 	char id[VM_ID_MAX + 1];
-	pid_t pid;
+	pid_t pid;      /* 0: not known yet */
 	int fd;         /* read end of its pipe, or -1 */
+	int write_fd;   /* the other end; -1 where it is not ours */
+	int status;     /* it ended with this one; -1: it did not say */
 	char text[768]; /* what it said so far */
 	size_t len;
 	bool started, ready, failed;
@@ -65,6 +69,12 @@ void random_id(char *out, size_t cap)
 	snprintf(out, cap, "k%08x", r);
 }
 
+/* The snapshot was needed to build the VM; its memory stays mapped. */
+static void close_snapshot(struct launch *l)
+{
+	snap_close(&l->snap);
+}
+
 /* Builds and runs one VM in this process. Reports through @notify_fd; returns the exit status. */
 static int be_the_vm(struct launch *l, int notify_fd, bool notify_json)
 {
@@ -72,8 +82,10 @@ static int be_the_vm(struct launch *l, int notify_fd, bool notify_json)
 	struct err e;
 	int status;
 
-	if (machine_create(&m, &l->spec, l->snap, notify_fd, notify_json, &e) || jail_harden(&e) ||
-		machine_start(m, &e)) {
+	if (l->detach)
+		dprintf(notify_fd, "pid %d\n", host_pid());
+	if (machine_create(&m, &l->spec, l->snap, notify_fd, notify_json, &e) ||
+		(close_snapshot(l), machine_jail(m, &e)) || machine_start(m, &e)) {
 		machine_destroy(&m);
 		if (l->detach)
 			dprintf(notify_fd, "error %s\n", e.msg);
@@ -87,62 +99,208 @@ static int be_the_vm(struct launch *l, int notify_fd, bool notify_json)
 		dprintf(notify_fd, "started\n");
 	else if (notify_json)
 		dprintf(notify_fd, "{\"event\": \"started\", \"id\": \"%s\", \"pid\": %d}\n",
-			l->spec.id, getpid());
+			l->spec.id, machine_pid(m));
 	if (machine_run(m, &e)) {
 		fail(&e);
 		machine_destroy(&m);
 		return 1;
 	}
 	status = machine_finish(m);
+	if (l->detach)
+		dprintf(notify_fd, "ended %d\n", status);
 	fflush(NULL);
 	/* Closing a VM takes KVM 12 to 30 ms; ending the process does it without anybody waiting
 	 * who did not ask for this process's end. */
 	_exit(status);
 }
 
-/* The pipes of the VMs before this one are the parent's alone. */
-static void close_pipes(struct child *c, unsigned n)
+/* ---- processes ---- */
+
+#define ID_LOCKS "/run/kelvin.ids" /* of user ids */
+
+/* One VM of this command, for the process that will be it. */
+struct birth {
+	struct launch *launch;
+	struct child *all; /* NULL in the foreground */
+	unsigned k;
+	uid_t user; /* who we are, before a user namespace hides it */
+	gid_t group;
+};
+
+/* The name, user id and devices of the @k-th VM; in its process. */
+static void be_number(struct launch *l, const struct child *c, unsigned k)
 {
-	for (unsigned i = 0; i < n; i++)
-		fd_close(&c[i].fd);
+	struct err e;
+
+	if (c)
+		snprintf(l->spec.id, sizeof(l->spec.id), "%s", c->id);
+	l->spec.jail_id = l->first_id ? l->first_id + k : 0;
+	if (l->count > 1)
+		dev_spec_number(&l->spec.dev, k, &e); /* was checked before */
 }
 
-/* Starts the VM of the child @all[@k]. */
-static int spawn_child(struct launch *l, struct child *all, unsigned k, struct err *e)
+static int run_born(void *ctx, int keeper_fd, const char *cgroup)
 {
-	struct child *c = &all[k];
-	int fds[2], null_fd;
+	const struct birth *b = ctx;
+	struct launch *l = b->launch;
+	struct err e;
 
-	if (pipe2(fds, O_CLOEXEC))
-		return err_sys(e, errno, "cannot make a pipe");
-	c->knock_fd = -1;
-	c->pid = fork();
-	if (c->pid < 0) {
-		close(fds[0]);
-		close(fds[1]);
-		return err_sys(e, errno, "cannot start a process for the VM");
+	on_interrupts(SIG_DFL);
+	be_number(l, b->all ? &b->all[b->k] : NULL, b->k);
+	l->spec.keeper_fd = keeper_fd;
+	fd_close(&l->ids_fd); /* the keeper has it */
+	if (cgroup) {
+		l->spec.born |= JAIL_CGROUP;
+		snprintf(l->spec.cgroup, sizeof(l->spec.cgroup), "%s/%s", CGROUP_PARENT,
+			cgroup);
 	}
-	if (c->pid == 0) {
-		close(fds[0]);
-		close_pipes(all, k);
-		on_interrupts(SIG_DFL);
-		setsid();
-		null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-		if (null_fd >= 0) {
-			dup2(null_fd, STDIN_FILENO);
-			dup2(null_fd, STDOUT_FILENO);
-			dup2(null_fd, STDERR_FILENO);
-			close(null_fd);
-		}
-		snprintf(l->spec.id, sizeof(l->spec.id), "%s", c->id);
-		if (l->count > 1)
-			dev_spec_number(&l->spec.dev, k, e); /* was checked before */
-		_exit(be_the_vm(l, fds[1], false));
+	if (l->spec.born & JAIL_USER && jail_map_user(b->user, b->group, &e))
+		return fail(&e);
+	for (unsigned i = 0; b->all && i < l->count; i++)
+		if (i != b->k)
+			fd_close(&b->all[i].write_fd);
+	if (b->all)
+		return be_the_vm(l, b->all[b->k].write_fd, false);
+	return be_the_vm(l, l->json ? STDOUT_FILENO : -1, l->json);
+}
+
+/*
+ * A jailed VM, kept by this process. Root's is born into namespaces or not at all; another user's
+ * kernel may not grant them, and the rest of the jail holds without.
+ */
+static int bear(struct keeper *k, struct launch *l, struct child *all, unsigned n, struct err *e)
+{
+	struct birth b = {l, all, n, geteuid(), getegid()};
+	bool root = geteuid() == 0;
+	struct keeper_vm vm = {
+		.id = all ? all[n].id : l->spec.id,
+		.vsock_path = l->spec.vsock_path,
+		.limits = &l->limits,
+		.limits_asked = l->limits_asked,
+		.detach = l->detach,
+		.json = l->json,
+	};
+	int r;
+
+	l->spec.born = root ? JAIL_BIRTH : JAIL_BIRTH_USER;
+	r = keeper_add(k, &vm, l->spec.born, run_born, &b, e);
+	if (r && !root) {
+		l->spec.born = 0;
+		r = keeper_add(k, &vm, 0, run_born, &b, e);
 	}
-	close(fds[1]);
-	c->fd = fds[0];
+	if (r == -EPERM && root)
+		return err_wrap(e, "the jail needs the right to make namespaces (CAP_SYS_ADMIN), "
+			"--no-jail does without");
+	return r;
+}
+
+static int take_ids(struct launch *l, struct err *e)
+{
+	if (l->first_id || geteuid() != 0) /* --jail-uid, or there is no choice */
+		return 0;
+	return jail_take_ids(ID_LOCKS, l->count, &l->first_id, &l->ids_fd, e);
+}
+
+static void to_the_background(void)
+{
+	int fd;
+
+	setsid();
+	fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	dup2(fd, STDIN_FILENO);
+	dup2(fd, STDOUT_FILENO);
+	dup2(fd, STDERR_FILENO);
+	close(fd);
+}
+
+/* The process that keeps all VMs of this command, in the background. */
+static void keep(struct launch *l, struct child *c)
+{
+	struct keeper *k = NULL;
+	struct err e;
+	int r;
+
+	to_the_background();
+	for (unsigned i = 0; i < l->count; i++)
+		fd_close(&c[i].fd);
+	r = keeper_create(&k, l->count, &e);
+	if (!r)
+		r = take_ids(l, &e);
+	for (unsigned i = 0; i < l->count; i++) {
+		if (!r)
+			r = bear(k, l, c, i, &e);
+		if (r)
+			dprintf(c[i].write_fd, "error %s\n", e.msg);
+	}
+	for (unsigned i = 0; i < l->count; i++)
+		fd_close(&c[i].write_fd);
+	if (l->snap)
+		close_snapshot(l);
+	if (k)
+		keeper_run(k);
+	_exit(0);
+}
+
+static int spawn_keeper(struct launch *l, struct child *c, struct err *e)
+{
+	pid_t pid = fork();
+
+	if (pid < 0)
+		return err_sys(e, errno, "cannot start a process");
+	if (pid == 0)
+		keep(l, c);
+	for (unsigned i = 0; i < l->count; i++)
+		fd_close(&c[i].write_fd);
 	return 0;
 }
+
+/* Starts the VM of the child @c[@k], without a jail. */
+static int spawn_free(struct launch *l, struct child *c, unsigned k, struct err *e)
+{
+	pid_t pid = fork();
+
+	if (pid < 0)
+		return err_sys(e, errno, "cannot start a process for the VM");
+	if (pid == 0) {
+		for (unsigned i = 0; i < l->count; i++)
+			fd_close(&c[i].fd);
+		on_interrupts(SIG_DFL);
+		to_the_background();
+		be_number(l, &c[k], k);
+		_exit(be_the_vm(l, c[k].write_fd, false));
+	}
+	fd_close(&c[k].write_fd);
+	return 0;
+}
+
+/* The pipes first, so that every process has those of all; then the processes. */
+static int spawn_all(struct launch *l, struct child *c, struct err *e)
+{
+	int fds[2], r = 0;
+
+	for (unsigned i = 0; i < l->count; i++)
+		c[i].fd = c[i].write_fd = c[i].knock_fd = -1;
+	for (unsigned i = 0; i < l->count; i++) {
+		if (l->count == 1)
+			snprintf(c[i].id, sizeof(c[i].id), "%s", l->spec.id);
+		else
+			snprintf(c[i].id, sizeof(c[i].id), "%.*s-%u", (int)VM_ID_MAX - 11,
+				l->spec.id, i);
+		if (pipe2(fds, O_CLOEXEC))
+			return err_sys(e, errno, "cannot make a pipe");
+		c[i].fd = fds[0];
+		c[i].write_fd = fds[1];
+	}
+	if (l->spec.jailed)
+		return spawn_keeper(l, c, e);
+	for (unsigned i = 0; i < l->count && !r && !interrupted; i++)
+		r = spawn_free(l, c, i, e);
+	return r;
+}
+
+/* ---- what the VMs say ---- */
 
 /* Takes the next message of a child. The pipe's end without an error means it died. */
 static void hear(struct child *c)
@@ -168,6 +326,10 @@ static void hear(struct child *c)
 			fd_close(&c->fd);
 			return;
 		}
+		if (strncmp(c->text, "pid ", 4) == 0)
+			c->pid = (pid_t)strtol(c->text + 4, NULL, 10);
+		if (strncmp(c->text, "ended ", 6) == 0)
+			c->status = (int)strtol(c->text + 6, NULL, 10);
 		if (strcmp(c->text, "started") == 0) {
 			c->started = true;
 			c->knock_ns = since_start_ns() + KNOCK_NS;
@@ -254,20 +416,31 @@ static void wait_for_children(const struct launch *l, struct child *c, unsigned 
 	free(pfd);
 }
 
-/* A VM that did not get ready in time is ended: nothing is left behind by a failed command. */
-static void end_child(struct child *c)
+/* Asks the VM to end, and waits for that. */
+static void end_children(struct child *c, unsigned n)
 {
-	kill(c->pid, SIGTERM);
-	waitpid(c->pid, NULL, 0);
+	u64 deadline = since_start_ns() + END_LIMIT_NS, now;
+
+	for (unsigned i = 0; i < n; i++)
+		if (c[i].fd >= 0 && c[i].pid)
+			kill(c[i].pid, SIGTERM);
+	for (unsigned i = 0; i < n; i++) {
+		while (c[i].fd >= 0 && (now = since_start_ns()) < deadline) {
+			struct pollfd p = {.fd = c[i].fd, .events = POLLIN};
+			bool knew = c[i].pid;
+
+			if (poll(&p, 1, (int)((deadline - now) / 1000000) + 1) > 0)
+				hear(&c[i]);
+			if (!knew && c[i].pid && c[i].fd >= 0)
+				kill(c[i].pid, SIGTERM);
+		}
+	}
 }
 
 /* The operator gave up waiting: then none of the VMs is wanted. */
 static int give_up(struct child *c, unsigned n)
 {
-	for (unsigned i = 0; i < n; i++)
-		kill(c[i].pid, SIGTERM);
-	for (unsigned i = 0; i < n; i++)
-		waitpid(c[i].pid, NULL, 0);
+	end_children(c, n);
 	fprintf(stderr, "kelvin: interrupted, so %s ended\n",
 		n == 1 ? "the VM was" : "all VMs of this command were");
 	return 128 + interrupted;
@@ -279,9 +452,11 @@ static void explain_end(const struct child *c, struct err *e)
 	char dir[256], path[272];
 	json_auto_t *left = NULL;
 	const char *why;
-	int status = 0;
 
-	waitpid(c->pid, &status, 0);
+	/* Its end, and then its keeper's last words. */
+	vm_wait_gone(c->id, c->pid, END_LIMIT_NS, NULL);
+	for (int i = 0; i < 100 && vm_look(c->id, NULL) == VM_DEAD; i++)
+		poll(NULL, 0, 10);
 	if (vm_path(dir, sizeof(dir), c->id, NULL, NULL) == 0) {
 		snprintf(path, sizeof(path), "%s/exit.json", dir);
 		left = json_load_file(path, 0, NULL);
@@ -292,12 +467,11 @@ static void explain_end(const struct child *c, struct err *e)
 			"VM \"%s\" ended before it was ready: %s (see %s; kelvin kill %s removes "
 			"it)",
 			c->id, why, dir, c->id);
-	else if (WIFEXITED(status))
+	else if (c->status >= 0)
 		err_set(e, -ECHILD, "VM \"%s\" ended before it was ready, with status %d", c->id,
-			WEXITSTATUS(status));
+			c->status);
 	else
-		err_set(e, -ECHILD, "VM \"%s\" ended before it was ready: killed by signal %d",
-			c->id, WTERMSIG(status));
+		err_set(e, -ECHILD, "VM \"%s\" died before it was ready", c->id);
 }
 
 static int report_failure(const struct launch *l, struct child *c)
@@ -312,7 +486,7 @@ static int report_failure(const struct launch *l, struct child *c)
 	} else if (c->fd < 0) {
 		explain_end(c, &e);
 	} else {
-		end_child(c);
+		end_children(c, 1);
 		err_set(&e, -ETIMEDOUT, "VM \"%s\" was not %s within %s, so it was ended", c->id,
 			c->started ? "ready" : "running",
 			show_ns(limit_ns(l), limit, sizeof(limit)));
@@ -381,37 +555,45 @@ static void raise_fd_limit(void)
 static int launch_detached(struct launch *l)
 {
 	struct child *c = calloc(l->count, sizeof(*c));
-	unsigned made = 0;
 	struct err e;
 	int status = 0;
 
 	must(c);
+	for (unsigned i = 0; i < l->count; i++)
+		c[i].status = -1;
 	on_interrupts(on_interrupt);
 	raise_fd_limit();
-	for (; made < l->count && !interrupted; made++) {
-		if (l->count == 1)
-			snprintf(c[made].id, sizeof(c[made].id), "%s", l->spec.id);
-		else
-			snprintf(c[made].id, sizeof(c[made].id), "%.*s-%u", (int)VM_ID_MAX - 11,
-				l->spec.id, made);
-		if (spawn_child(l, c, made, &e)) {
-			status = fail(&e);
-			break;
-		}
-	}
-	wait_for_children(l, c, made);
-	if (interrupted) {
-		status = give_up(c, made);
+	if (spawn_all(l, c, &e)) {
+		status = fail(&e);
+		end_children(c, l->count);
 		free(c);
 		return status;
 	}
-	for (unsigned i = 0; i < made; i++)
+	wait_for_children(l, c, l->count);
+	if (interrupted) {
+		status = give_up(c, l->count);
+		free(c);
+		return status;
+	}
+	for (unsigned i = 0; i < l->count; i++)
 		status |= report(l, &c[i]);
 	status |= show_end();
 	if (l->count > 1 && l->wait_ready && !l->json)
-		summary(c, made);
+		summary(c, l->count);
 	free(c);
 	return status;
+}
+
+/* This process keeps the VM, and ends as it does. */
+static int launch_kept(struct launch *l)
+{
+	struct keeper *k;
+	struct err e;
+
+	if (keeper_create(&k, 1, &e) || take_ids(l, &e) || bear(k, l, NULL, 0, &e))
+		return fail(&e);
+	close_snapshot(l);
+	return keeper_run(k);
 }
 
 int launch(struct launch *l)
@@ -419,7 +601,15 @@ int launch(struct launch *l)
 	if (l->count > 1)
 		l->detach = true;
 	l->spec.detach = l->detach;
+	l->spec.keeper_fd = l->ids_fd = -1;
+	if (!l->spec.jailed)
+		fprintf(stderr, "kelvin: warning: --no-jail: whoever gets out of the guest can do "
+			"all that %s can\n", geteuid() ? "you" : "root");
+	if (l->spec.jailed && !l->no_limits && (geteuid() == 0 || l->limits_asked))
+		cgroup_default_limits(l->spec.memory, l->spec.vcpus, &l->limits);
 	if (l->detach)
 		return launch_detached(l);
+	if (l->spec.jailed)
+		return launch_kept(l);
 	return be_the_vm(l, l->json ? STDOUT_FILENO : -1, l->json);
 }

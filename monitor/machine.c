@@ -24,12 +24,15 @@
 
 #include "monitor/base/cleanup.h"
 #include "monitor/base/log.h"
+#include "monitor/dial.h"
+#include "monitor/keeper.h"
 #include "monitor/machine_int.h"
 #include "monitor/tables.h"
 
 #define RING_ENTRIES  256u
 #define POLL_NS       50000u /* see poll_window_ns() */
 #define FD_TABLE      2048u      /* 1023 vsock connections, API, devices */
+#define WORKERS_MAX   128u       /* threads besides vCPUs: the kernel's, for io_uring, and ours */
 #define PROBE_MIN_NS  100000000u /* the halt probe: from 0.1 s ... */
 #define PROBE_MAX_NS  2000000000u /* ... to 2 s apart, and not at all while the guest is idle */
 #define CONSOLE_LIMIT (1u << 20) /* bytes of console output kept for a detached VM */
@@ -46,6 +49,11 @@ u64 since_start_ns(void)
 const char *machine_id(const struct machine *m)
 {
 	return m->spec->id;
+}
+
+pid_t machine_pid(const struct machine *m)
+{
+	return m->pid;
 }
 
 enum life_state machine_state(const struct machine *m)
@@ -231,6 +239,14 @@ static int presize_fd_table(struct err *e)
 
 static struct machine *the_machine; /* for the handler */
 
+/* Removes the VM's directory, or has it removed. */
+static void leave_dir(struct machine *m, bool keep_log, const char *json)
+{
+	if (m->jail.layers)
+		keeper_bye(m->spec->keeper_fd, keep_log, json);
+	vmdir_remove(&m->dir, m->spec->detach && keep_log, json);
+}
+
 /*
  * RAM that is mapped from a file can fail to be read: the file was cut, or its disk has died. The
  * code that met it cannot go on, so the process ends here, in order. Only system calls that take
@@ -251,7 +267,7 @@ static void on_bus_error(int sig)
 		"{\"event\": \"exit\", \"id\": \"%s\", \"reason\": \"bus-error\", "
 		"\"status\": %d, \"text\": \"%s\"}",
 		m->spec->id, 128 + sig, text);
-	vmdir_remove(&m->dir, m->spec->detach && m->life != LIFE_NEW, json);
+	leave_dir(m, m->life != LIFE_NEW, json);
 	dprintf(STDERR_FILENO, "kelvin: %s: %s\n", m->spec->id, text);
 	_exit(128 + sig);
 }
@@ -320,6 +336,10 @@ static int add_devices(struct machine *m, struct err *e)
 {
 	int r = ring_create(&m->ring, RING_ENTRIES, e);
 
+	if (r)
+		return r;
+	if (m->spec->keeper_fd >= 0)
+		r = dial_create(&m->dial, m->spec->keeper_fd, m->ring, e);
 	if (r)
 		return r;
 	ring_set_poll(m->ring, poll_window_ns(m));
@@ -515,7 +535,13 @@ static int build(struct machine *m, const struct snap *snap, struct err *e)
 	if (!r && snap)
 		identity_restore(m);
 	m->time.state_ns = since_start_ns();
-	return r;
+	if (!r)
+		r = api_create(&m->api, m, m->dir.api_fd, e);
+	if (r)
+		return r;
+	m->dir.api_fd = -1;
+	log_to(m->dir.log_fd);
+	return 0;
 }
 
 int machine_create(struct machine **ret, struct machine_spec *spec, const struct snap *snap,
@@ -528,6 +554,7 @@ int machine_create(struct machine **ret, struct machine_spec *spec, const struct
 		return err_sys(e, ENOMEM, "cannot make a machine");
 	m->spec = spec;
 	m->dir = VMDIR_NONE;
+	m->pid = host_pid();
 	m->event_fd = m->signal_fd = -1;
 	pthread_mutex_init(&m->pc_lock, NULL);
 	cmos_reset(&m->cmos);
@@ -560,24 +587,37 @@ static void start_operations(struct machine *m)
 		ring_timeout(m->ring, &m->timeout_op, &m->timeout_ts, m->spec->timeout_ns);
 }
 
-int machine_start(struct machine *m, struct err *e)
+int machine_jail(struct machine *m, struct err *e)
 {
+	const struct machine_spec *s = m->spec;
+	const struct jail_plan plan = {
+		.born = s->born,
+		.id = s->jail_id,
+		.mount_on = m->dir.path,
+		.net_fd = -1,
+		.nofile = FD_TABLE,
+		.nproc = s->vcpus + WORKERS_MAX,
+	};
 	int r;
 
+	if (!s->jailed)
+		return jail_harden(e);
+	r = keeper_here(s->keeper_fd, e);
+	if (!r)
+		r = jail_enter(&plan, &m->jail, e);
+	if (r)
+		return err_wrap(e, "the jail");
+	vmdir_let_go(&m->dir);
+	return 0;
+}
+
+int machine_start(struct machine *m, struct err *e)
+{
 	m->started_ns = clock_ns(CLOCK_REALTIME);
 	m->time.running_ns = since_start_ns();
 	life_set(m, LIFE_RUNNING);
 	vm_resume(m->vm); /* before the threads exist, so that they need not be woken */
-	r = vm_start(m->vm, e);
-	if (!r)
-		r = vmdir_complete(&m->dir, m->spec, e);
-	if (!r)
-		r = api_create(&m->api, m, m->dir.api_fd, e);
-	if (r)
-		return r;
-	m->dir.api_fd = -1;
-	log_to(m->dir.log_fd);
-	return 0;
+	return vm_start(m->vm, e);
 }
 
 int machine_run(struct machine *m, struct err *e)
@@ -588,7 +628,7 @@ int machine_run(struct machine *m, struct err *e)
 		m->spec->snapshot[0] ? "restored" : "booted",
 		m->spec->snapshot[0] ? m->spec->snapshot : m->spec->kernel,
 		kind_name(m->spec->kind), (unsigned long long)(m->spec->memory >> 20),
-		m->spec->vcpus, getpid());
+		m->spec->vcpus, m->pid);
 	start_operations(m);
 	arm_probe(m, PROBE_MIN_NS);
 	while (!m->over || m->job) {
@@ -626,7 +666,7 @@ int machine_finish(struct machine *m)
 	log_to(-1);
 	/* The name is free and the answer out before the slow part: the kernel does it at exit. */
 	devices_release(m);
-	vmdir_remove(&m->dir, m->spec->detach && failed, json);
+	leave_dir(m, failed, json);
 	for (int i = 0; i < 20 && m->api && api_busy(m->api); i++)
 		if (ring_poll_once(m->ring) <= 0)
 			poll(NULL, 0, 1);
@@ -651,6 +691,7 @@ void machine_destroy(struct machine **mp)
 	ring_close(m->ring);
 	for (unsigned i = 0; i < m->device_count; i++)
 		m->slot[i].dev->ops->destroy(m->slot[i].dev);
+	dial_destroy(&m->dial);
 	ring_destroy(&m->ring);
 	serial_destroy(&m->serial);
 	mem_destroy(&m->mem);

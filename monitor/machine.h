@@ -40,6 +40,7 @@ struct machine;
 typedef void (*machine_done)(void *ctx, const struct err *err);
 
 enum life_state machine_state(const struct machine *m);
+pid_t machine_pid(const struct machine *m); /* as the host sees it */
 const char *machine_id(const struct machine *m);
 struct ring *machine_ring(const struct machine *m);
 

@@ -12,6 +12,8 @@
 #include <limits.h>
 #include <pthread.h>
 
+#include "jailer/cgroup.h"
+#include "jailer/jailer.h"
 #include "monitor/api.h"
 #include "monitor/base/clock.h"
 #include "monitor/client.h"
@@ -72,6 +74,10 @@ struct machine_spec {
 	u64 timeout_ns;          /* 0: none */
 	u64 poll_ns;             /* how long to look before sleeping; POLL_AUTO */
 	struct dev_spec dev;
+	unsigned born;        /* JAIL_*: what its process was born into */
+	char cgroup[CGROUP_NAME_MAX + 16]; /* empty: it is in none of its own */
+	int keeper_fd;        /* to the keeper (keeper.h); -1: it has none */
+	uid_t jail_id;        /* 0: it stays who it is */
 	/* What restored it, for facts; empty after a boot. */
 	char snapshot[PATH_MAX];
 };
@@ -126,8 +132,13 @@ struct device_slot {
 	u64 kick_count; /* where the eventfd is read to */
 };
 
+struct dial;
+
 struct machine {
 	struct machine_spec *spec; /* the caller's; outlives the machine */
+	pid_t pid;                 /* as the host sees it */
+	struct jail_report jail;
+	struct dial *dial; /* to the keeper; NULL: the vsock connects itself */
 	struct vmdir dir;
 	struct mem *mem;
 	struct vm *vm;
@@ -265,14 +276,14 @@ void save_job_retry(struct machine *m);
 int spec_from_snapshot(struct machine_spec *spec, const struct snap *s, struct err *e);
 
 /* ---- vmdir.c ---- */
-/*
- * In two steps, because each name costs time and the guest need not wait for all of them. First
- * what an operator can have got wrong: the directory, the lock on the id, the vsock socket, the
- * file of --log. Then, once the guest runs: api.sock and the log of its own. Nothing is left when
- * the first step fails.
- */
+/* Makes the directory with all that is in it, and locks the id. Nothing is left where it fails. */
 int vmdir_create(struct vmdir *d, const struct machine_spec *spec, struct err *e);
-int vmdir_complete(struct vmdir *d, const struct machine_spec *spec, struct err *e);
+/* Opens the one of a VM that lives, or that died just now, for vmdir_remove(). */
+int vmdir_find(struct vmdir *d, const char *id, struct err *e);
+/* Closes what leads to the host's file system. The directory cannot be removed from here then. */
+void vmdir_let_go(struct vmdir *d);
+/* This process's pid, as the host sees it. */
+pid_t host_pid(void);
 /* Removes what vmdir_create() made; @keep_log leaves the directory with log and exit report. */
 void vmdir_remove(struct vmdir *d, bool keep_log, const char *exit_json);
 
@@ -281,8 +292,10 @@ void vmdir_remove(struct vmdir *d, bool keep_log, const char *exit_json);
  * must outlive the machine. Cleans up after itself on failure. */
 int machine_create(struct machine **ret, struct machine_spec *spec, const struct snap *snap,
 	int notify_fd, bool notify_json, struct err *e);
-/* Lets the guest go, and while it runs its first instructions makes the rest: log and API. The
- * caller destroys the machine where this fails. */
+/* Gives up all that spec->jailed takes away; nothing can be opened after that. The caller ends the
+ * process where it fails. */
+int machine_jail(struct machine *m, struct err *e);
+/* Lets the guest go. The caller destroys the machine where this fails. */
 int machine_start(struct machine *m, struct err *e);
 /* Runs the loop until the guest has ended. */
 int machine_run(struct machine *m, struct err *e);

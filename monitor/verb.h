@@ -23,6 +23,7 @@
 	X(resume, "let a paused VM go on")                                                         \
 	X(stop, "end a VM in an orderly way")                                                      \
 	X(kill, "end a VM now")                                                                    \
+	X(gc, "remove what killed VMs left")                                                       \
 	X(connect, "join stdin and stdout to a guest's vsock port")                                \
 	X(exec, "run a command in a Linux guest")                                                  \
 	X(cp, "copy files to or from a Linux guest")                                               \

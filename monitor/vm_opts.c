@@ -4,10 +4,12 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define READY_TIMEOUT_NS 10000000000u
 #define WAIT_MAX_NS      3600000000000u
 #define POLL_MAX_NS      1000000u
+#define UID_LAST         (UINT32_MAX - 2) /* -1 is none, and -2 often nobody */
 
 bool is_utf8(const char *text)
 {
@@ -109,6 +111,31 @@ static int time_opt(const struct opt_parser *p, const char *name, const char *ar
 	return 0;
 }
 
+static int uid_opt(const struct opt_parser *p, struct launch *l, const char *arg)
+{
+	struct err e;
+	u64 v;
+
+	if (parse_uint(arg, 1, UID_LAST, &v, &e))
+		return usage_error(p, "--jail-uid: %s", e.msg);
+	l->first_id = (uid_t)v;
+	return 0;
+}
+
+static int cgroup_opt(const struct opt_parser *p, struct launch *l, const char *arg)
+{
+	struct err e;
+
+	if (strcmp(arg, "none") == 0) {
+		l->no_limits = true;
+		return 0;
+	}
+	if (cgroup_parse(arg, &l->limits, &e))
+		return usage_error(p, "--cgroup: %s", e.msg);
+	l->limits_asked = true;
+	return 0;
+}
+
 int vm_opt(const struct opt_parser *p, struct launch *l, int id, const char *arg)
 {
 	struct err e;
@@ -138,6 +165,9 @@ int vm_opt(const struct opt_parser *p, struct launch *l, int id, const char *arg
 			return usage_error(p, "--log: the path is too long");
 		snprintf(l->spec.log_path, sizeof(l->spec.log_path), "%s", arg);
 		return 0;
+	case OPT_NO_JAIL: l->no_jail = true; return 0;
+	case OPT_JAIL_UID: return uid_opt(p, l, arg);
+	case OPT_CGROUP: return cgroup_opt(p, l, arg);
 	case OPT_JSON: l->json = true; return 0;
 	default: must(false);
 	}
@@ -150,6 +180,13 @@ int vm_opts_finish(const struct opt_parser *p, struct launch *l)
 		return usage_error(p, "--wait-ready goes with --detach");
 	if (l->wait_ready && !l->ready_timeout_ns)
 		l->ready_timeout_ns = READY_TIMEOUT_NS;
+	if (l->first_id && (l->no_jail || geteuid() != 0))
+		return usage_error(p, "--jail-uid is for root, and for a jail");
+	if (l->first_id && l->count > UID_LAST - l->first_id)
+		return usage_error(p, "--jail-uid: there are not so many user ids");
+	l->spec.jailed = !l->no_jail;
+	if (l->limits_asked && (l->no_limits || l->no_jail))
+		return usage_error(p, "--cgroup: limits are for a jail, and either none or some");
 	if (!l->spec.id[0])
 		random_id(l->spec.id, sizeof(l->spec.id));
 	return 0;

@@ -8,7 +8,8 @@
 
 /* Ids of common options; a verb's own begin at OPT_OWN. */
 enum { OPT_ID = 1, OPT_VSOCK, OPT_HINT, OPT_DETACH, OPT_WAIT_READY, OPT_TIMEOUT, OPT_LOG, OPT_JSON,
-	OPT_DISK, OPT_NET, OPT_POLL, OPT_CPU_PIN, OPT_OWN };
+	OPT_DISK, OPT_NET, OPT_POLL, OPT_CPU_PIN, OPT_NO_JAIL,
+	OPT_JAIL_UID, OPT_CGROUP, OPT_OWN };
 
 /* Rows for the verb's opt_spec table. */
 #define VM_OPTS                                                                                    \
@@ -32,6 +33,16 @@ enum { OPT_ID = 1, OPT_VSOCK, OPT_HINT, OPT_DETACH, OPT_WAIT_READY, OPT_TIMEOUT,
 		OPT_WAIT_READY},                                                                   \
 	{"timeout", "T", "end the VM after this time (exit status 192)", OPT_TIMEOUT},             \
 	{"log", "FILE", "append the VM's log there", OPT_LOG},                                     \
+	{"no-jail", NULL, "leave the VM's process all rights of its user", OPT_NO_JAIL},           \
+	{"jail-uid", "N",                                                                          \
+		"as root: user and group id of the VM's process\n"                                \
+		"(clones: N, N+1, ...; default: free ones)",                                       \
+		OPT_JAIL_UID},                                                                     \
+	{"cgroup", "FILE=VALUE|none",                                                              \
+		"a limit, repeatable: memory.max=200M, pids.max=64,\n"                            \
+		"cpu.max=\"50000 100000\" ... (default, as root:\n"                               \
+		"memory and pids by the VM's size; none: no group)",                               \
+		OPT_CGROUP},                                                                       \
 	{"json", NULL, "facts and events as JSON, one object a line", OPT_JSON}
 
 /* Whether the API, which speaks JSON, can tell @text. */

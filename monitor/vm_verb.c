@@ -2,10 +2,15 @@
 /* vm_verb.c - see vm_verb.h */
 #include "monitor/vm_verb.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+#include "monitor/base/cleanup.h"
 
 enum { OPT_JSON = 1, OPT_TIMEOUT, OPT_WAIT };
 
@@ -16,6 +21,52 @@ unsigned timeout_ms(u64 ns)
 	if (ms < 1)
 		return 1;
 	return ms > INT32_MAX ? INT32_MAX : (unsigned)ms;
+}
+
+/* The thread of process @pid that is called @name; 0: there is none. */
+static int find_thread(int pid, const char *name)
+{
+	char path[64], comm[32];
+	struct dirent *ent;
+	int found = 0;
+	DIR *d;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	d = opendir(path);
+	while (d && !found && (ent = readdir(d))) {
+		_cleanup_fd_ int fd = -1;
+		ssize_t n;
+
+		snprintf(path, sizeof(path), "%.20s/comm", ent->d_name);
+		fd = openat(dirfd(d), path, O_RDONLY | O_CLOEXEC);
+		n = fd < 0 ? 0 : read(fd, comm, sizeof(comm) - 1);
+		if (n <= 0)
+			continue;
+		comm[n - 1] = 0; /* a line */
+		if (strcmp(comm, name) == 0)
+			found = (int)strtol(ent->d_name, NULL, 10);
+	}
+	if (d)
+		closedir(d);
+	return found;
+}
+
+int ask_facts(const char *id, json_t **ret, struct err *e)
+{
+	int r = client_call(id, "GET", "/kelvin/facts", NULL, ANSWER_MS, ret, e);
+	int pid = (int)json_integer_value(json_object_get(r ? NULL : *ret, "pid"));
+	json_t *t;
+	size_t i;
+
+	if (r)
+		return r;
+	json_array_foreach(json_object_get(*ret, "threads"), i, t) {
+		const char *name = json_string_value(json_object_get(t, "name"));
+
+		if (name)
+			json_object_set_new(t, "tid", json_integer(find_thread(pid, name)));
+	}
+	return 0;
 }
 
 static json_t *outcome(const char *id, const struct err *e, int r)

@@ -25,6 +25,12 @@ struct each_verb {
 /* Parses --json, --timeout and IDs; acts on each; returns the exit status. */
 int run_each(const struct each_verb *v, int argc, char **argv);
 
+/*
+ * All that VM @id tells of itself. A monitor in a pid namespace knows its threads by ids that
+ * nobody else knows: they are replaced by those that the host has for threads of these names.
+ */
+int ask_facts(const char *id, json_t **ret, struct err *e);
+
 /* `inspect` of a kernel file. Returns the exit status. */
 int inspect_kernel(const char *path, bool json);
 

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
@@ -28,6 +29,17 @@
 static int just_ending(const char *id, struct err *e)
 {
 	return err_set(e, -EAGAIN, "a VM called \"%s\" is just ending: try again", id);
+}
+
+pid_t host_pid(void)
+{
+	char text[16];
+	ssize_t n = readlink("/proc/self", text, sizeof(text) - 1); /* the host's /proc */
+
+	if (n <= 0)
+		return getpid();
+	text[n] = 0;
+	return (pid_t)strtol(text, NULL, 10);
 }
 
 /* Opens and locks the pid file. -EBUSY: another monitor holds it. -EAGAIN: it vanished. */
@@ -51,7 +63,7 @@ static int lock_pid(struct vmdir *d, const char *id, struct err *e)
 		fd_close(&d->pid_fd);
 		return just_ending(id, e);
 	}
-	n = snprintf(text, sizeof(text), "%d\n", getpid());
+	n = snprintf(text, sizeof(text), "%d\n", host_pid());
 	if (ftruncate(d->pid_fd, 0) || pwrite(d->pid_fd, text, (size_t)n, 0) != n) {
 		n = err_sys(e, errno, "cannot write %s/pid", d->path);
 		unlinkat(d->dir_fd, "pid", 0);
@@ -116,13 +128,6 @@ static int open_log(struct vmdir *d, const struct machine_spec *spec, struct err
 		return err_sys(e, errno, "cannot open the log %s",
 			spec->log_path[0] ? spec->log_path : d->path);
 	return 0;
-}
-
-int vmdir_complete(struct vmdir *d, const struct machine_spec *spec, struct err *e)
-{
-	int r = listen_api(d, spec->id, e);
-
-	return r || d->log_fd >= 0 ? r : open_log(d, spec, e);
 }
 
 static bool on_tmpfs(const char *path)
@@ -226,11 +231,34 @@ int vmdir_create(struct vmdir *d, const struct machine_spec *spec, struct err *e
 	if (!fresh)
 		remove_leftovers(d); /* of a dead VM of this name */
 	r = listen_vsock(d, spec, e);
-	if (!r && spec->log_path[0])
+	if (!r)
 		r = open_log(d, spec, e);
+	if (!r)
+		r = listen_api(d, spec->id, e);
 	if (r)
 		vmdir_remove(d, false, NULL);
 	return r;
+}
+
+int vmdir_find(struct vmdir *d, const char *id, struct err *e)
+{
+	int r;
+
+	*d = VMDIR_NONE;
+	r = vm_path(d->path, sizeof(d->path), id, NULL, e);
+	if (r)
+		return r;
+	d->dir_fd = open(d->path, O_DIRECTORY | O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (d->dir_fd < 0)
+		return err_sys(e, errno, "cannot open %s", d->path);
+	vm_remove_linked_socket(d->dir_fd);
+	return 0;
+}
+
+void vmdir_let_go(struct vmdir *d)
+{
+	fd_close(&d->dir_fd);
+	d->vsock_path[0] = 0;
 }
 
 static void write_exit_report(struct vmdir *d, const char *json)

@@ -85,7 +85,7 @@ def test_clones_hold_no_pipes_of_each_other():
 
 def test_pause_asked_with_a_snapshot_that_fails():
     """The snapshot fails at once and lets the VM go on; who asked for a pause still gets one."""
-    start('echo', id='f')
+    start('echo', id='f', opts=['--no-jail'])
     # Bodies of one size are complete in the same turn of the loop.
     a, b = all_at_once('f', [('PUT', '/kelvin/snapshot', {'dir': '/' + 'x' * 5000}, 6000),
                              ('PATCH', '/vm', {'state': 'Paused'}, 6000)])
@@ -97,7 +97,7 @@ def test_pause_asked_with_a_snapshot_that_fails():
 
 
 def test_two_snapshots_at_once():
-    start('fill', 'mib=16', id='two')
+    start('fill', 'mib=16', id='two', opts=['--no-jail'])
     d = [fresh_dir(f'two{i}') for i in range(2)]
     socks = all_at_once('two', [('PUT', '/kelvin/snapshot', {'dir': x}) for x in d])
     codes = sorted(status_of(s) for s in socks)
@@ -118,7 +118,7 @@ def test_stop_races_with_everything():
     for other in others:
         for paused in (False, True):
             for order in (0, 1):
-                id = start('echo')
+                id = start('echo', opts=['--no-jail'])
                 pid = pid_of(id)
                 if paused:
                     ok('pause', id)
@@ -152,7 +152,7 @@ def test_sigterm_during_a_snapshot():
 
 
 def test_client_gone_during_a_snapshot():
-    start('fill', 'mib=32', id='gone')
+    start('fill', 'mib=32', id='gone', opts=['--no-jail'])
     d = fresh_dir('gone')
     s = api('gone')
     send_api(s, 'PUT', '/kelvin/snapshot', {'dir': d})
@@ -194,7 +194,7 @@ def test_a_socket_of_a_dead_vm_is_taken_over():
     path = os.path.join(TMP, 'taken-over.sock')
     opts = ['--vsock', f'path={path}']
     start('echo', id='a', opts=opts)
-    os.kill(pid_of('a'), signal.SIGKILL)
+    kill_with_keeper('a')
     wait_until(lambda: json.loads(ok('ps', '--json').out)[0]['state'] == 'dead', what='death')
     start('echo', id='a', opts=opts)
     assert fields(ask_once('a', 'x'))['count'] == '1'
@@ -205,13 +205,15 @@ def test_a_socket_of_a_dead_vm_is_taken_over():
 def test_a_socket_of_another_vm_is_left_alone():
     path = os.path.join(TMP, 'others.sock')
     opts = ['--vsock', f'path={path}']
-    for end in ('stop', 'kill dead'):
+    for end in ('stop', 'kill ended', 'kill dead'):
         start('echo', id='a', opts=opts)
-        if end == 'kill dead':
-            pid = pid_of('a')
-            os.kill(pid, signal.SIGKILL)
-            wait_until(lambda: not alive(pid), what='death')
-        os.unlink(path)
+        if end == 'kill ended':
+            os.kill(pid_of('a'), signal.SIGKILL)
+            wait_until(lambda: not os.path.exists(path), what='its keeper to clean up')
+        else:
+            if end == 'kill dead':
+                kill_with_keeper('a')
+            os.unlink(path)
         start('echo', id='b', opts=opts)
         ok(end.split()[0], 'a')
         assert os.path.exists(path), f'{end}: the socket of another VM was removed'
@@ -242,6 +244,7 @@ def test_h09_memory_file_cut_under_a_vm():
         p = subprocess.Popen(args, env=ENV, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
                              stdout=subprocess.DEVNULL)
         wait_until(lambda: os.path.exists(vm_path('cut', 'api.sock')), what='start')
+        assert http('cut', 'GET', '/')[0] == 200  # it runs
         pid = pid_of('cut')
         os.truncate(os.path.join(c, 'memory'), 4096)
         try:

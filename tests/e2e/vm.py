@@ -140,6 +140,19 @@ def pid_of(id):
         return int(f.read())
 
 
+def keeper_of(id):
+    """The process outside the jail that keeps the VM."""
+    with open(f'/proc/{pid_of(id)}/stat') as f:
+        return int(f.read().rsplit(')', 1)[1].split()[1])
+
+
+def kill_with_keeper(id):
+    """Nobody is left who could clean up."""
+    pid, keeper = pid_of(id), keeper_of(id)
+    os.kill(keeper, signal.SIGKILL)
+    wait_until(lambda: not alive(pid), what='death')
+
+
 def alive(pid):
     try:
         with open(f'/proc/{pid}/stat') as f:

@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * keeper.c - see keeper.h
+ *
+ * Theory of operation
+ *
+ * `kelvin run` in the foreground is the keeper itself, and the VM its child. With --detach a
+ * process in the background keeps all VMs of one command. It sleeps in poll(2) on a signalfd and
+ * on one socket a VM.
+ *
+ * Trust: a VM's process may be in its guest's hands, so what comes through its socket is hostile.
+ * It can choose among three things: a port number, of which the keeper makes the path itself; that
+ * its own directory is to be removed, which the keeper finds by the id that it knew before the VM
+ * was born; and the text of its own exit report, of which it takes at most KEEPER_TEXT_MAX bytes. A
+ * message that is anything else ends the VM. Nothing the keeper does for a VM can wait for that VM:
+ * its sockets are non-blocking, and answers that do not fit in the socket end the VM, too.
+ *
+ * A VM that dies, by whatever signal, is told by its end and by nothing else. Then the keeper
+ * writes the report.
+ */
+#include "monitor/keeper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "jailer/jailer.h"
+#include "monitor/base/cleanup.h"
+#include "monitor/machine_int.h"
+#include "monitor/verb.h"
+#include "virtio/vsock.h"
+
+#define BYE_MS 10000 /* a VM that took leave has this long to end */
+
+struct kept {
+	char id[VM_ID_MAX + 1];
+	char vsock_path[SOCK_PATH_MAX];
+	bool detach, json;
+	pid_t pid;  /* 0: it has ended */
+	int socket; /* -1: it closed it */
+	bool here;  /* its directory is to be removed */
+	bool bye;
+	int status; /* of waitpid() */
+	struct cgroup cgroup; /* n 0: none */
+};
+
+struct keeper {
+	int signal_fd;
+	sigset_t old_mask;
+	unsigned count, limit, alive;
+	struct kept *vm;
+	struct pollfd *poll;
+	u64 bye_ns; /* when the last of them took leave */
+};
+
+int keeper_create(struct keeper **ret, unsigned limit, struct err *e)
+{
+	struct keeper *k = calloc(1, sizeof(*k));
+	sigset_t set;
+
+	if (k)
+		k->vm = calloc(limit, sizeof(*k->vm));
+	if (k)
+		k->poll = calloc(limit + 1, sizeof(*k->poll));
+	if (!k || !k->vm || !k->poll)
+		return err_sys(e, ENOMEM, "cannot keep VMs"); /* the process ends */
+	k->limit = limit;
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGQUIT);
+	sigprocmask(SIG_BLOCK, &set, &k->old_mask);
+	k->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (k->signal_fd < 0)
+		return err_sys(e, errno, "cannot take signals");
+	*ret = k;
+	return 0;
+}
+
+/* The child keeps nothing of the keeper's but its own socket. */
+static void leave_keeper(struct keeper *k)
+{
+	for (unsigned i = 0; i < k->count; i++)
+		fd_close(&k->vm[i].socket);
+	fd_close(&k->signal_fd);
+	sigprocmask(SIG_SETMASK, &k->old_mask, NULL);
+}
+
+/* Makes the group of @vm, with a name that nobody else has: the keeper's pid is in it. */
+static int make_cgroup(struct kept *kept, const struct keeper_vm *vm, struct err *e)
+{
+	char name[CGROUP_NAME_MAX + 1];
+	int r;
+
+	if (!vm->limits || !vm->limits->n)
+		return 0;
+	snprintf(name, sizeof(name), "%.52s.%d", vm->id, getpid());
+	r = cgroup_create(&cgroup_host_real, CGROUP_PARENT, name, vm->limits, &kept->cgroup, e);
+	return vm->limits_asked ? r : 0;
+}
+
+static int be_born(struct keeper *k, struct kept *kept, int socket,
+	int (*run)(void *ctx, int socket, const char *cgroup), void *ctx)
+{
+	char name[CGROUP_NAME_MAX + 1];
+	bool grouped = kept->cgroup.n;
+	struct err e;
+
+	/* Before there is anything to take along. */
+	if (grouped && cgroup_fd(&kept->cgroup) < 0 && cgroup_join(&kept->cgroup, &e))
+		return fail(&e);
+	snprintf(name, sizeof(name), "%s", kept->cgroup.name);
+	cgroup_close(&kept->cgroup);
+	leave_keeper(k);
+	return run(ctx, socket, grouped ? name : NULL);
+}
+
+int keeper_add(struct keeper *k, const struct keeper_vm *vm, unsigned layers,
+	int (*run)(void *ctx, int socket, const char *cgroup), void *ctx, struct err *e)
+{
+	struct kept *kept = &k->vm[k->count];
+	int pair[2], r;
+
+	must(k->count < k->limit);
+	*kept = (struct kept){.detach = vm->detach, .json = vm->json};
+	r = make_cgroup(kept, vm, e);
+	if (r)
+		return r;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) {
+		r = err_sys(e, errno, "cannot make a socket pair");
+		cgroup_remove(&kept->cgroup, NULL);
+		return r;
+	}
+	kept->socket = pair[0];
+	snprintf(kept->id, sizeof(kept->id), "%s", vm->id);
+	if (vm->vsock_path[0])
+		snprintf(kept->vsock_path, sizeof(kept->vsock_path), "%s", vm->vsock_path);
+	else
+		r = vm_path(kept->vsock_path, sizeof(kept->vsock_path), vm->id, "vsock.sock", e);
+	if (!r)
+		kept->pid = jail_fork(layers, kept->cgroup.n ? cgroup_fd(&kept->cgroup) : -1);
+	if (kept->pid < 0)
+		r = err_sys(e, errno, "cannot start a process for the VM");
+	if (!r && kept->pid == 0) {
+		fd_close(&pair[0]);
+		_exit(be_born(k, kept, pair[1], run, ctx));
+	}
+	close(pair[1]);
+	if (r) {
+		close(pair[0]);
+		cgroup_remove(&kept->cgroup, NULL);
+		return r;
+	}
+	k->count++;
+	k->alive++;
+	return 0;
+}
+
+/* ---- serving ---- */
+
+static void end_vm(struct kept *v)
+{
+	if (v->pid)
+		kill(v->pid, SIGKILL);
+}
+
+/* Removes the VM's directory, or all but log and report. The VM lives, or nobody has its name. */
+static void remove_dir(struct kept *v, bool keep_log, const char *json)
+{
+	struct vmdir d;
+
+	v->here = false;
+	if (!vmdir_find(&d, v->id, NULL))
+		vmdir_remove(&d, keep_log, json);
+}
+
+static void send_to(struct kept *v, enum keeper_verb verb, s32 value, int fd)
+{
+	struct keeper_msg m = {verb, value};
+	struct iovec iov = {&m, sizeof(m)};
+	union {
+		struct cmsghdr hdr;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = {.hdr = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET,
+			     .cmsg_type = SCM_RIGHTS}};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	if (fd >= 0) {
+		memcpy(CMSG_DATA(&control.hdr), &fd, sizeof(fd));
+		msg.msg_control = &control;
+		msg.msg_controllen = sizeof(control);
+	}
+	if (sendmsg(v->socket, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EPIPE)
+		end_vm(v); /* it asks and does not listen */
+}
+
+/* A connection for the guest: with the rights of whoever started the VM. */
+static void dial(struct kept *v, u32 port)
+{
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	_cleanup_fd_ int fd = -1;
+	int n = snprintf(sa.sun_path, sizeof(sa.sun_path), "%s_%u", v->vsock_path, port);
+	int r = 0;
+
+	if (n < 0 || n >= (int)sizeof(sa.sun_path))
+		r = -ENAMETOOLONG;
+	if (!r)
+		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (!r && (fd < 0 || connect(fd, (struct sockaddr *)&sa, sizeof(sa))))
+		r = -errno;
+	if (r)
+		fd_close(&fd);
+	else
+		vsock_widen(fd, VSOCK_TX_BUF_WIDE);
+	send_to(v, KEEPER_DIALED, r, fd);
+}
+
+static void hear(struct keeper *k, struct kept *v)
+{
+	static struct {
+		struct keeper_msg m;
+		char text[KEEPER_TEXT_MAX + 1];
+	} got;
+	ssize_t n = recv(v->socket, &got, sizeof(got) - 1, MSG_DONTWAIT);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		fd_close(&v->socket);
+		return;
+	}
+	if (n < (ssize_t)sizeof(got.m)) {
+		end_vm(v);
+		return;
+	}
+	((char *)&got)[n] = 0;
+	if (got.m.verb == KEEPER_HERE && !v->bye) {
+		v->here = true;
+	} else if (got.m.verb == KEEPER_DIAL && v->here) {
+		dial(v, (u32)got.m.value);
+	} else if (got.m.verb == KEEPER_BYE && v->here) {
+		v->bye = true;
+		k->bye_ns = monotonic_ns();
+		remove_dir(v, got.m.value && v->detach, got.text);
+		fd_close(&v->socket); /* which is the answer */
+	} else {
+		end_vm(v);
+	}
+}
+
+static const char *why_killed(int sig)
+{
+	return sig == SIGSYS ? ": it made a system call that its filter does not allow "
+			       "(--seccomp=log tells which)" : "";
+}
+
+/* The VM's process died without a word. */
+static void tell_death(struct kept *v)
+{
+	int sig = WTERMSIG(v->status);
+	char text[256], json[512];
+
+	snprintf(text, sizeof(text), "its monitor was killed by signal %d (%s)%s", sig,
+		strsignal(sig), why_killed(sig));
+	snprintf(json, sizeof(json),
+		"{\"event\": \"exit\", \"id\": \"%s\", \"reason\": \"killed\", \"status\": %d, "
+		"\"text\": \"%s\"}",
+		v->id, 128 + sig, text);
+	if (v->here)
+		remove_dir(v, v->detach, json);
+	if (!v->detach && v->json)
+		printf("%s\n", json);
+	else if (!v->detach)
+		fprintf(stderr, "kelvin: %s: %s\n", v->id, text);
+}
+
+static void reap(struct keeper *k)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		for (unsigned i = 0; i < k->count; i++) {
+			struct kept *v = &k->vm[i];
+
+			if (v->pid != pid)
+				continue;
+			v->pid = 0;
+			v->status = status;
+			k->alive--;
+			if (WIFSIGNALED(status))
+				tell_death(v);
+			else if (v->here)
+				remove_dir(v, false, NULL);
+			fd_close(&v->socket);
+			cgroup_remove(&v->cgroup, NULL); /* or kelvin gc */
+		}
+	}
+}
+
+static void on_signals(struct keeper *k)
+{
+	struct signalfd_siginfo si;
+
+	while (read(k->signal_fd, &si, sizeof(si)) == (ssize_t)sizeof(si)) {
+		if (si.ssi_signo == SIGCHLD) {
+			reap(k);
+			continue;
+		}
+		/* What a terminal sends (Ctrl-C), it has sent to the VM, too. */
+		for (unsigned i = 0; i < k->count; i++)
+			if (k->vm[i].pid && (si.ssi_code != SI_KERNEL || k->vm[i].detach))
+				kill(k->vm[i].pid, (int)si.ssi_signo);
+	}
+}
+
+static bool anybody_leaves(const struct keeper *k)
+{
+	for (unsigned i = 0; i < k->count; i++)
+		if (k->vm[i].bye && k->vm[i].pid)
+			return true;
+	return false;
+}
+
+static void end_overdue(struct keeper *k)
+{
+	if (monotonic_ns() - k->bye_ns < BYE_MS * 1000000ull)
+		return;
+	for (unsigned i = 0; i < k->count; i++)
+		if (k->vm[i].bye)
+			end_vm(&k->vm[i]);
+}
+
+int keeper_run(struct keeper *k)
+{
+	int status;
+
+	while (k->alive) {
+		bool leaving = anybody_leaves(k);
+
+		k->poll[0] = (struct pollfd){.fd = k->signal_fd, .events = POLLIN};
+		for (unsigned i = 0; i < k->count; i++)
+			k->poll[i + 1] = (struct pollfd){.fd = k->vm[i].socket, .events = POLLIN};
+		if (poll(k->poll, k->count + 1, leaving ? BYE_MS : -1) < 0 && errno != EINTR)
+			break;
+		/* Before the signals: what a VM said comes before its death. */
+		for (unsigned i = 0; i < k->count; i++)
+			if (k->poll[i + 1].revents)
+				hear(k, &k->vm[i]);
+		if (k->poll[0].revents)
+			on_signals(k);
+		if (leaving)
+			end_overdue(k);
+	}
+	status = k->count ? k->vm[0].status : 0;
+	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+/* ---- inside ---- */
+
+int keeper_here(int socket, struct err *e)
+{
+	const struct keeper_msg m = {KEEPER_HERE, 0};
+
+	if (send(socket, &m, sizeof(m), MSG_NOSIGNAL) != (ssize_t)sizeof(m))
+		return err_sys(e, errno, "cannot reach the keeper");
+	return 0;
+}
+
+void keeper_bye(int socket, bool keep_log, const char *json)
+{
+	struct keeper_msg m = {KEEPER_BYE, keep_log};
+	size_t len = json ? strlen(json) : 0;
+	struct iovec iov[] = {
+		{&m, sizeof(m)},
+		{(void *)(uintptr_t)json, len < KEEPER_TEXT_MAX ? len : 0},
+	};
+	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
+	ssize_t n;
+
+	if (sendmsg(socket, &msg, MSG_NOSIGNAL) < 0)
+		return; /* it died, and so will we */
+	/* Connections that were asked for come before the end, maybe, and are of no use now. */
+	while ((n = recv(socket, &m, sizeof(m), 0)) > 0 || (n < 0 && errno == EINTR))
+		;
+}
