@@ -200,6 +200,21 @@ def test_disk_grows_and_is_swapped():
         wait_until(lambda: told(s, 'capacity') == f'ok {16 * MIB // 512}', what='the new disk')
         told(s, 'write 0 8 4')
         told(s, 'verify 0 8 4')
+        # The next one is handed over open, and path_on_host is what it is called.
+        third = image('third', 4 * MIB)
+        with open(third, 'r+b') as f:
+            change = {'drive_id': 'disk0', 'path_on_host': '/third', 'files': ['path_on_host']}
+            code, body = http(id, 'PATCH', '/drives/disk0', change, [f.fileno()])
+            assert code == 204, body
+            wait_until(lambda: told(s, 'capacity') == f'ok {4 * MIB // 512}', what='the third')
+            told(s, 'write 0 8 5')
+            assert content(third, 0, 512) == b'\x05' * 512
+        refused('run', '--disk', f'path={third}', guest('hello'), says=third)
+        with open(third, 'rb') as f:
+            code, body = http(id, 'PATCH', '/drives/disk0', change, [f.fileno()])
+            assert code == 400 and 'not open for reading and writing' in body, body
+        assert drive(id, {'drive_id': 'disk0', 'path_on_host': other})[0] == 204
+        wait_until(lambda: told(s, 'capacity') == f'ok {16 * MIB // 512}', what='the new disk')
         code, body = drive(id, {'drive_id': 'disk0', 'path_on_host': '/no/such'})
         assert code == 400 and '/no/such' in body, body
         told(s, 'verify 0 8 4')

@@ -156,6 +156,8 @@ def test_unwritable_places():
     id = start('echo')
     refused('snapshot', id, '/nowhere/at/all', says='/nowhere/at')
     refused('snapshot', id, '/proc/x', says='/proc')
+    refused('snapshot', '--stop', id, '/nowhere/at/all', says='/nowhere/at')
+    assert 'paused' not in open(vm_path(id, 'log')).read(), 'it was paused before it was clear'
     assert fields(ask_once(id, 'x'))['count'] == '1', 'the VM goes on'
 
 
@@ -304,6 +306,74 @@ def test_kill_9_during_snapshot_leaves_old_or_new():
     assert left == [], left
     ok('restore', '--detach', '--wait-ready', '--id', 'last', d)
     assert ask_once('last', 'verify').startswith('ok')
+
+
+def test_kill_9_of_the_client_leaves_old_or_new():
+    """Whoever makes the directory dies; the VM has the files, and goes on, with --stop too."""
+    start('fill', 'mib=8', id='c')
+    rng = random.Random(3)
+    seen = set()
+    for i in range(8 if SANITIZED else 40):
+        d = fresh_dir(f'client{i}')
+        p = subprocess.Popen([KELVIN, 'snapshot', 'c', d, *(['--stop'] if i % 2 else [])], env=ENV,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(rng.random() * 0.06)
+        os.kill(p.pid, signal.SIGKILL)
+        p.wait(20)
+        seen.add(os.path.exists(d))
+        if os.path.exists(d):
+            ok('verify', d)
+            if not os.path.isdir(vm_path('c')) or not alive(pid_of('c')):  # it was told to end
+                start('fill', 'mib=8', id='c')
+        wait_until(lambda: json.loads(http('c', 'GET', '/')[1])['state'] == 'Running',
+                   what='going on')
+        assert ask_once('c', 'verify').startswith('ok')
+    fds = os.listdir(f'/proc/{pid_of("c")}/fd')
+    assert len(fds) < 60, fds
+    # What dead clients left is swept by the next snapshot of the name.
+    d = fresh_dir('client0')
+    ok('snapshot', 'c', d)
+    assert [n for n in os.listdir(TMP) if n.startswith('.client0.')] == []
+
+
+def test_descriptors_that_are_no_files_of_a_snapshot():
+    start('echo', id='f')
+    pid = pid_of('f')
+
+    def open_fds():
+        return len(os.listdir(f'/proc/{pid}/fd'))
+
+    names = json.loads(http('f', 'GET', '/kelvin/snapshot')[1])['files']
+    assert names == ['state', 'memory'], names
+    body = {'dir': '/x', 'files': names}
+    time.sleep(0.3)  # our own connection counts no more
+    before = open_fds()
+    a, b = (open(os.path.join(TMP, n), 'w+b') for n in 'ab')
+    r, w = os.pipe()
+    here = os.open(TMP, os.O_RDONLY)
+    null = os.open('/dev/null', os.O_RDWR)
+    for fds in ([a.fileno(), r], [w, b.fileno()], [a.fileno(), here], [null, b.fileno()],
+                [a.fileno(), a.fileno()], [a.fileno()], [a.fileno(), b.fileno(), r],
+                [a.fileno()] * 17, [a.fileno()] * 100):
+        code, text = http('f', 'PUT', '/kelvin/snapshot', body, fds)
+        assert code == 400, (fds, text)
+        assert json.loads(http('f', 'GET', '/')[1])['state'] == 'Running'
+        wait_until(lambda: open_fds() == before, what='closing them')
+    for path in ('/kelvin/kill', '/snapshot/create', '/nothing'):
+        assert http('f', 'PUT', path, {}, [a.fileno(), b.fileno()])[0] == 400
+    wait_until(lambda: open_fds() == before, what='closing them')
+    assert os.fstat(a.fileno()).st_size == os.fstat(b.fileno()).st_size == 0
+    code, text = http('f', 'PUT', '/kelvin/snapshot', body, [a.fileno(), b.fileno()])
+    assert code == 200 and json.loads(text)['state'] == 'running', text
+    assert os.fstat(a.fileno()).st_size > 0 and os.fstat(b.fileno()).st_size == 128 << 20
+    # In place they are a snapshot.
+    d = fresh_dir('by-hand')
+    os.mkdir(d, 0o700)
+    os.rename(a.name, os.path.join(d, 'state'))
+    os.rename(b.name, os.path.join(d, 'memory'))
+    ok('verify', d)
+    wait_until(lambda: open_fds() == before, what='closing them')
+    assert fields(ask_once('f', 'x'))['count'] == '1'
 
 
 def test_two_writers_of_one_name():

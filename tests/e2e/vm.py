@@ -108,8 +108,8 @@ def fields(answer):
     return dict(w.split('=', 1) for w in answer.split() if '=' in w)
 
 
-def http(id, method, path, body=None):
-    """One request on api.sock. Returns (status, body text)."""
+def http(id, method, path, body=None, files=()):
+    """One request on api.sock, with these descriptors. Returns (status, body text)."""
     s = socket.socket(socket.AF_UNIX)
     s.settimeout(30)
     s.connect(vm_path(id, 'api.sock'))
@@ -117,7 +117,8 @@ def http(id, method, path, body=None):
     head = f'{method} {path} HTTP/1.1\r\nHost: x\r\n'
     if data:
         head += f'Content-Type: application/json\r\nContent-Length: {len(data)}\r\n'
-    s.sendall(head.encode() + b'\r\n' + data)
+    request = head.encode() + b'\r\n' + data
+    socket.send_fds(s, [request], files) if files else s.sendall(request)
     got = b''
     while b'\r\n\r\n' not in got:
         part = s.recv(65536)

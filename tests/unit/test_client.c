@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -250,6 +251,68 @@ static void test_many_at_once(void **state)
 	teardown(&f);
 }
 
+/* Writes "seen" into each file that comes with a request, and answers; for every request. */
+static void serve_files(struct fixture *f, const char *id)
+{
+	int fd = listen_at(id), c, file[16];
+	union {
+		struct cmsghdr head;
+		char space[CMSG_SPACE(sizeof(file))];
+	} control;
+	char request[4096];
+
+	f->server = fork();
+	assert_true(f->server >= 0);
+	if (f->server) {
+		close(fd);
+		return;
+	}
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	c = accept(fd, NULL, NULL);
+	for (;;) {
+		struct iovec iov = {request, sizeof(request)};
+		struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+			.msg_controllen = sizeof(control)};
+		size_t n;
+
+		if (recvmsg(c, &msg, 0) <= 0)
+			_exit(1);
+		n = msg.msg_controllen ? (control.head.cmsg_len - CMSG_LEN(0)) / sizeof(int) : 0;
+		memcpy(file, CMSG_DATA(&control.head), n * sizeof(int));
+		while (n)
+			if (write(file[--n], "seen", 4) != 4)
+				_exit(1);
+		if (send(c, OK_REPLY, strlen(OK_REPLY), MSG_NOSIGNAL) < 0)
+			_exit(1);
+	}
+}
+
+static void test_files_go_along(void **state)
+{
+	struct client_request q = {.id = "x", .method = "GET", .path = "/", .timeout_ms = 5000};
+	int sock, file[CLIENT_FILES_MAX];
+	struct fixture f;
+	struct stat st;
+	struct err e;
+
+	setup(&f);
+	serve_files(&f, "x");
+	for (unsigned i = 0; i < CLIENT_FILES_MAX; i++)
+		file[i] = memfd_create("file", MFD_CLOEXEC);
+	assert_int_equal(client_dial(&sock, "x", &e), 0);
+	q.files = file;
+	/* One connection, several requests: each file goes where it was sent, once. */
+	for (q.file_count = 0; q.file_count <= CLIENT_FILES_MAX; q.file_count += 8)
+		assert_int_equal(client_ask(sock, &q, NULL, &e), 0);
+	for (unsigned i = 0; i < CLIENT_FILES_MAX; i++) {
+		assert_int_equal(fstat(file[i], &st), 0);
+		assert_int_equal(st.st_size, i < 8 ? 8 : 4);
+		close(file[i]);
+	}
+	close(sock);
+	teardown(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -258,6 +321,7 @@ int main(void)
 		cmocka_unit_test(test_replies),
 		cmocka_unit_test(test_nobody_answers),
 		cmocka_unit_test(test_many_at_once),
+		cmocka_unit_test(test_files_go_along),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

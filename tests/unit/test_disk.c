@@ -415,6 +415,66 @@ static void test_overlay(void **state)
 	free(o);
 }
 
+static int adopt(struct fixture *f, int fd, bool read_only, enum disk_sync sync)
+{
+	struct disk_config cfg = {.path = "handed over", .read_only = read_only, .sync = sync};
+
+	f->e = (struct err){0};
+	return disk_adopt(&f->d, &cfg, fd, f->r, &f->e);
+}
+
+/* A file that somebody else opened is used as if it had been opened here. */
+static void test_adopted(void **state)
+{
+	struct fixture *f = *state;
+	struct op o = {.op.done = done};
+	char data[512] = "handed";
+	struct iovec iov = {data, sizeof(data)};
+	int fd, twin;
+
+	make_file(f->path, SIZE);
+	fd = open(f->path, O_RDWR | O_APPEND | O_NONBLOCK | O_CLOEXEC);
+	twin = dup(fd);
+	assert_int_equal(adopt(f, fd, false, DISK_WRITEBACK), 0);
+	assert_int_equal(fcntl(twin, F_GETFL) & (O_APPEND | O_NONBLOCK | O_DIRECT), 0);
+	disk_write(f->d, &o.op, &iov, 1, 512, 512, false);
+	assert_int_equal(run(f, &o), 0);
+	assert_int_equal(disk_refresh(f->d), SIZE);
+	assert_int_equal(pread(twin, data, 512, 512), 512);
+	assert_string_equal(data, "handed");
+	/* Locked for writing, while the disk lives: nobody is waited for. */
+	assert_int_equal(adopt(f, open(f->path, O_RDWR | O_CLOEXEC), false, DISK_WRITEBACK), -EBUSY);
+	assert_non_null(strstr(f->e.msg, "another process has it locked"));
+	disk_close(&f->d);
+	close(twin);
+	assert_int_equal(adopt(f, open(f->path, O_RDONLY | O_CLOEXEC), true, DISK_DIRECT), 0);
+	disk_close(&f->d);
+}
+
+static void test_adopted_is_checked(void **state)
+{
+	struct fixture *f = *state;
+	const char *text = "is not open for";
+	int pipes[2];
+
+	make_file(f->path, SIZE);
+	assert_int_equal(adopt(f, open(f->path, O_RDONLY | O_CLOEXEC), false, DISK_WRITEBACK), -EINVAL);
+	assert_non_null(strstr(f->e.msg, text));
+	assert_int_equal(adopt(f, open(f->path, O_WRONLY | O_CLOEXEC), true, DISK_WRITEBACK), -EINVAL);
+	assert_non_null(strstr(f->e.msg, text));
+	assert_int_equal(adopt(f, open(f->path, O_PATH | O_CLOEXEC), true, DISK_WRITEBACK), -EINVAL);
+	assert_non_null(strstr(f->e.msg, text));
+	assert_int_equal(adopt(f, open("/dev/null", O_RDWR | O_CLOEXEC), false, DISK_UNSAFE), -EINVAL);
+	assert_non_null(strstr(f->e.msg, "a character device"));
+	assert_int_equal(pipe(pipes), 0);
+	assert_int_equal(adopt(f, pipes[0], true, DISK_WRITEBACK), -EINVAL);
+	assert_non_null(strstr(f->e.msg, "a FIFO"));
+	close(pipes[1]);
+	assert_int_equal(truncate(f->path, 100), 0);
+	assert_int_equal(adopt(f, open(f->path, O_RDWR | O_CLOEXEC), false, DISK_WRITEBACK), -EINVAL);
+	assert_non_null(strstr(f->e.msg, "less than a sector"));
+}
+
 /* A loop device over f->path, with blocks of @block bytes; -1 where there are none. */
 static int loop_make(struct fixture *f, unsigned block, char path[64])
 {
@@ -506,6 +566,8 @@ int main(void)
 		T(test_killed_after_a_write),
 		T(test_many_at_once),
 		T(test_overlay),
+		T(test_adopted),
+		T(test_adopted_is_checked),
 		T(test_block_device),
 	};
 
