@@ -38,6 +38,9 @@ static struct {
 	bool once;     /* a call was spoiled that nobody may repeat */
 	bool promise;  /* a call was spoiled without which success must not be said */
 	const char *dir;
+	ino_t synced[16]; /* what was, in this order */
+	unsigned sync_count;
+	bool renamed; /* what comes now is the way back */
 	bool no_rename_flags;
 	int flock_errnum;
 } fake;
@@ -87,14 +90,36 @@ static int fake_unlinkat(int dirfd, const char *path, int flags)
 	return spoiled() ? -1 : unlinkat(dirfd, path, flags);
 }
 
+static bool is_synced(int dir_fd, const char *name)
+{
+	struct stat st;
+
+	assert_int_equal(fstatat(dir_fd, name, &st, AT_EMPTY_PATH), 0);
+	for (unsigned i = 0; i < fake.sync_count; i++)
+		if (fake.synced[i] == st.st_ino)
+			return true;
+	return false;
+}
+
 static int fake_renameat2(int olddir, const char *old, int newdir, const char *new, unsigned flags)
 {
+	char path[300];
+
 	if (spoiled())
 		return -1;
+	/* D03: all of it is on stable storage before it has the name. */
+	if (!fake.renamed) {
+		assert_true(is_synced(olddir, old));
+		snprintf(path, sizeof(path), "%s/" SNAP_STATE_FILE, old);
+		assert_true(is_synced(olddir, path));
+		snprintf(path, sizeof(path), "%s/" SNAP_MEMORY_FILE, old);
+		assert_true(is_synced(olddir, path));
+	}
 	if (fake.no_rename_flags && flags) {
 		errno = EINVAL;
 		return -1;
 	}
+	fake.renamed = true;
 	return renameat2(olddir, old, newdir, new, flags);
 }
 
@@ -119,8 +144,13 @@ static int fake_ftruncate(int fd, off_t len)
 
 static int fake_sync(int fd)
 {
-	if (!spoiled())
+	struct stat st;
+
+	if (!spoiled()) {
+		assert_int_equal(fstat(fd, &st), 0);
+		fake.synced[fake.sync_count++ % ARRAY_SIZE(fake.synced)] = st.st_ino;
 		return 0;
+	}
 	fake.once = true;
 	fake.promise = true;
 	return -1;
@@ -199,8 +229,11 @@ static int group_teardown(void **state)
 static int save(const char *dir, const struct mem *m, bool force, struct err *e)
 {
 	struct snap_pair p;
-	int r = snap_pair_begin(&p, &fake_sys, dir, force, e);
+	int r;
 
+	fake.sync_count = 0;
+	fake.renamed = false;
+	r = snap_pair_begin(&p, &fake_sys, dir, force, e);
 	if (r)
 		return r;
 	r = snap_add(p.w, "vm", 1, "content", 7, e);
@@ -260,6 +293,16 @@ static void check_swept(const char *top, const char *dir)
 	assert_int_equal(dir_count(top, "."), 0);
 }
 
+static ino_t inode_of(const char *dir, const char *name)
+{
+	char path[300];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	assert_int_equal(stat(path, &st), 0);
+	return st.st_ino;
+}
+
 static void check_result(const char *dir, int r, bool had_old, const struct err *e)
 {
 	const struct mem *is = meaning(dir);
@@ -267,6 +310,9 @@ static void check_result(const char *dir, int r, bool had_old, const struct err 
 	if (!r) {
 		assert_ptr_equal(is, new_mem);
 		assert_false(fake.promise);
+		/* The name last of all. */
+		assert_int_equal(fake.sync_count, 4);
+		assert_int_equal(fake.synced[3], inode_of(dir, ".."));
 		return;
 	}
 	assert_non_null(strstr(e->msg, dir));
