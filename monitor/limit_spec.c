@@ -11,13 +11,14 @@
 struct limit_rate limit_of(u64 rate, u64 burst_ns)
 {
 	struct limit_rate l = {0};
+	unsigned __int128 size;
 
 	if (!rate)
 		return l;
-	/* What can be saved up is the bucket. It holds one token at least. */
-	l.size = (u64)((unsigned __int128)rate * burst_ns / NS_PER_S);
-	if (!l.size)
-		l.size = 1;
+	/* What can be saved up is the bucket: of one token at least, and of no more than JSON has
+	 * numbers for. */
+	size = (unsigned __int128)rate * burst_ns / NS_PER_S;
+	l.size = !size ? 1 : size > INT64_MAX ? INT64_MAX : (u64)size;
 	l.refill_ns = (u64)((unsigned __int128)l.size * NS_PER_S / rate);
 	if (!l.refill_ns)
 		l.refill_ns = 1;

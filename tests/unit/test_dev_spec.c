@@ -210,6 +210,22 @@ static void test_clones(void **state)
 	free(n);
 }
 
+/* The largest an operator can ask for: they go through JSON, whose numbers are signed. */
+static void test_huge_limits_are_saved(void **state)
+{
+	const u64 hour_ns = 3600000000000;
+	struct limit_config l = {.ops = limit_of(UINT64_MAX, hour_ns),
+		.bytes = limit_of(1ull << 63, 1000000000)}, back;
+	json_t *j = limit_to_json(&l);
+
+	assert_int_equal(l.ops.size, INT64_MAX);
+	assert_int_equal(l.ops.refill_ns, 499999999); /* in half a second: the rate is right */
+	assert_int_equal(l.bytes.size, INT64_MAX);
+	ok(limit_from_json(&back, j, &e));
+	assert_memory_equal(&l, &back, sizeof(l));
+	json_decref(j);
+}
+
 static void test_limits(void **state)
 {
 	struct limit_config l;
@@ -218,7 +234,6 @@ static void test_limits(void **state)
 	assert_int_equal(limit_of(0, 5).size, 0);
 	assert_int_equal(limit_of(3, 100000000).size, 1); /* a third of a second each */
 	assert_int_equal(limit_of(3, 100000000).refill_ns, 333333333);
-	assert_int_equal(limit_of(UINT64_MAX, 1000000000).refill_ns, 1000000000);
 	j = json_pack("{s:{s:i, s:i, s:i}, s:n}", "bandwidth", "size", 100, "refill_time", 20,
 		"one_time_burst", 7, "ops");
 	ok(limit_from_limiter(&l, j, &e));
@@ -253,6 +268,7 @@ int main(void)
 		cmocka_unit_test_setup(test_net_mistakes, fresh),
 		cmocka_unit_test_setup(test_net_json_and_changes, fresh),
 		cmocka_unit_test_setup(test_clones, fresh),
+		cmocka_unit_test_setup(test_huge_limits_are_saved, fresh),
 		cmocka_unit_test_setup(test_limits, fresh),
 	};
 
