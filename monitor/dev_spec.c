@@ -8,6 +8,13 @@
 #include "monitor/base/cleanup.h"
 #include "monitor/dev_spec.h"
 
+int dev_text_check(const char *text, const char *what, struct err *e)
+{
+	json_auto_t *j = json_string(text);
+
+	return j ? 0 : err_set(e, -EINVAL, "%s is not valid UTF-8", what);
+}
+
 int dev_choose(struct dev_choice *c, struct err *e)
 {
 	if (c->id[0] && dev_id_check(c->id, e))

@@ -98,6 +98,8 @@ struct dev_choice {
 	unsigned count, max;
 	int found; /* index of the device with the id, or -1; dev_choose() may set it */
 };
+/* The API and snapshots, which speak JSON, must be able to tell it; @what begins the error. */
+int dev_text_check(const char *text, const char *what, struct err *e);
 /* Says why there is none. */
 int dev_choose(struct dev_choice *c, struct err *e);
 /* A locally administered address. */

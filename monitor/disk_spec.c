@@ -64,13 +64,6 @@ static void make_absolute(char *path)
 	free(full);
 }
 
-static int is_text(const char *path, struct err *e)
-{
-	json_auto_t *j = json_string(path);
-
-	return j ? 0 : err_set(e, -EINVAL, "the path is not valid UTF-8");
-}
-
 int disk_option(struct dev_spec *d, const char *text, bool changes, struct err *e)
 {
 	static char path[PATH_MAX], overlay[PATH_MAX];
@@ -129,9 +122,9 @@ int disk_option(struct dev_spec *d, const char *text, bool changes, struct err *
 	if (s->read_only && s->is_overlaid)
 		return err_set(e, -EINVAL, "ro and overlay exclude each other: with an overlay the "
 					   "image is never written anyway");
-	r = is_text(s->path, e);
+	r = dev_text_check(s->path, "the path", e);
 	if (!r)
-		r = is_text(s->overlay, e);
+		r = dev_text_check(s->overlay, "the path", e);
 	if (!r && !changes)
 		d->disk_count++;
 	return r;

@@ -84,11 +84,16 @@ static int take_way(struct net_spec *s, const struct kv_field *f, const char *ta
 	bool user, const char *sock, bool changes, struct err *e)
 {
 	unsigned n = f[0].seen + f[1].seen + f[2].seen + (f[3].seen && user);
+	int r = 0;
 
 	if (n > 1 || (!n && !changes))
 		return err_set(e, -EINVAL, "one of tap=, fd=, passt= and user, please");
-	if (!n)
-		return 0;
+	if (f[0].seen)
+		r = dev_text_check(tap, "the name of the TAP", e);
+	else if (f[2].seen)
+		r = dev_text_check(sock, "the path of passt's socket", e);
+	if (r || !n)
+		return r;
 	s->fd = -1;
 	s->way = f[0].seen ? NET_BY_TAP : f[1].seen ? NET_BY_FD : f[2].seen ? NET_BY_PASST
 									   : NET_BY_USER;

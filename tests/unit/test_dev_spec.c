@@ -154,6 +154,8 @@ static void test_net_mistakes(void **state)
 	says(net_option(&d, "tap=t,mac=00:00:00:00:00:00", false, &e), "is no address");
 	says(net_option(&d, "tap=t,mac=02:00:00:00:00:01x", false, &e), "is not like");
 	says(net_option(&d, "tap=t,mtu=67", false, &e), "68 to 65535");
+	says(net_option(&d, "tap=t\xff", false, &e), "UTF-8");
+	says(net_option(&d, "passt=/\xc3(", false, &e), "UTF-8");
 	says(net_option(&d, "user,queues=2", false, &e), "queues goes with tap");
 	assert_int_equal(d.net_count, 0);
 }
