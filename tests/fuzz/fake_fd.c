@@ -26,6 +26,7 @@
 int __real_close(int fd);
 ssize_t __real_send(int fd, const void *buf, size_t len, int flags);
 int __real_shutdown(int fd, int how);
+ssize_t __real_sendmsg(int fd, const struct msghdr *msg, int flags);
 ssize_t __real_read(int fd, void *buf, size_t len);
 ssize_t __real_write(int fd, const void *buf, size_t len);
 int __real_poll(struct pollfd *p, nfds_t n, int timeout);
@@ -40,6 +41,7 @@ int __wrap_socket(int domain, int type, int protocol);
 int __wrap_eventfd(unsigned count, int flags);
 int __wrap_close(int fd);
 ssize_t __wrap_send(int fd, const void *buf, size_t len, int flags);
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags);
 int __wrap_shutdown(int fd, int how);
 ssize_t __wrap_read(int fd, void *buf, size_t len);
 ssize_t __wrap_write(int fd, const void *buf, size_t len);
@@ -439,6 +441,17 @@ ssize_t __wrap_send(int fd, const void *buf, size_t len, int flags)
 {
 	must(flags & MSG_NOSIGNAL);
 	return is_ours(fd) ? __wrap_write(fd, buf, len) : __real_send(fd, buf, len, flags);
+}
+
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
+{
+	struct fh_file *f = is_ours(fd) ? fh_file(fd) : NULL;
+
+	must(flags & MSG_NOSIGNAL);
+	if (!f)
+		return __real_sendmsg(fd, msg, flags);
+	must(f->nonblock || flags & MSG_DONTWAIT);
+	return libc_result(f->ops->out(f, msg->msg_iov, (unsigned)msg->msg_iovlen, (u64)-1));
 }
 
 int __wrap_shutdown(int fd, int how)

@@ -3,9 +3,9 @@
  * fake_host.h - a host without a kernel, for fuzzing device models at full speed.
  *
  * The program is linked with our own io_uring functions (fake_uring.c) and with socket(), close(),
- * shutdown(), send(), eventfd(), read(), write(), poll(), ioctl(), clock_gettime(), sched_yield(),
- * malloc(), calloc() and pthread_cond_wait() wrapped (fake_fd.c). virtio/ring.c and the device
- * models run unchanged on top. What that gives:
+ * shutdown(), send(), sendmsg(), eventfd(), read(), write(), poll(), ioctl(), clock_gettime(),
+ * sched_yield(), malloc(), calloc() and pthread_cond_wait() wrapped (fake_fd.c). virtio/ring.c and
+ * the device models run unchanged on top. What that gives:
  *
  *   - no system calls, so an input costs microseconds;
  *   - no chance: time, order of completions and failures are what the input says, so an input does

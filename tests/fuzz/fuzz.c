@@ -108,6 +108,43 @@ u64 fz_odd(struct fz *f, u64 good)
 	}
 }
 
+/* A little-endian number in the place of what is there. */
+static void put_number(struct enc *e, size_t at, u64 v, unsigned n)
+{
+	for (unsigned i = 0; i < n && at + i < e->len; i++)
+		e->buf[at + i] = (u8)(v >> (8 * i));
+}
+
+void fz_change(struct fz *f, u8 how, struct enc *e)
+{
+	size_t at = fz_u16(f) % e->len;
+
+	switch (how % 8) {
+	case 0:
+	case 1:
+		e->buf[at] ^= (u8)(1 + fz_below(f, 255));
+		break;
+	case 2:
+		put_number(e, at & ~3ull, fz_odd(f, e->len), 4);
+		break;
+	case 3: /* a length, a count or a size, where there are such */
+		put_number(e, (at & ~7ull) + 4 * fz_below(f, 2), fz_odd(f, e->len), 4);
+		break;
+	case 4:
+		e->len = at + 1;
+		break;
+	case 5:
+		for (unsigned n = fz_u8(f); n--;)
+			enc_u8(e, fz_u8(f));
+		break;
+	case 6: /* one piece in the place of another */
+		memmove(e->buf + at, e->buf + fz_u16(f) % e->len / 2, (e->len - at) / 2);
+		break;
+	default:
+		put_number(e, at, fz_u8(f) & 1 ? fz_odd(f, 1) : fz_u8(f), 1 + fz_below(f, 8));
+	}
+}
+
 void fz_trace(const char *fmt, ...)
 {
 	static int on = -1;

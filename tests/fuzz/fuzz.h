@@ -15,6 +15,7 @@
 #ifndef KELVIN_TESTS_FUZZ_H
 #define KELVIN_TESTS_FUZZ_H
 
+#include "monitor/base/bytes.h"
 #include "tests/lib/vq_builder.h"
 
 #define FZ_REC       16u
@@ -48,6 +49,8 @@ unsigned fz_break(struct fz *f, unsigned n);
 void fz_trace(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* A number worth trying where @good is right. */
 u64 fz_odd(struct fz *f, u64 good);
+/* Changes bytes that are to be parsed, at least one, in one of 8 ways; never leaves none. */
+void fz_change(struct fz *f, u8 how, struct enc *e);
 
 /*
  * Guest memory of every target: rings and indirect tables of up to FZ_QUEUES queues of at most

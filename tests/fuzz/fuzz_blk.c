@@ -438,7 +438,7 @@ static void save_and_restore(struct fz *f)
 	open_device(fd_new(sectors, how), NULL);
 	t.limited = false;
 	if (change)
-		e.buf[at % e.len] ^= (u8)(1 + fz_below(f, 255));
+		fz_change(f, (u8)at, &e);
 	if (virtio_load(t.d, e.buf, e.len, NULL)) {
 		must(change);
 		close_device();

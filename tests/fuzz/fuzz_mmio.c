@@ -147,7 +147,7 @@ static void save_and_load(struct fz *f)
 	virtio_save(t.d, &a);
 	reopen_device();
 	if (change)
-		a.buf[at % a.len] ^= (u8)(1 + fz_below(f, 255));
+		fz_change(f, (u8)at, &a);
 	ok = !virtio_load(t.d, a.buf, a.len, NULL);
 	must(ok || change);
 	if (ok) {

@@ -603,7 +603,7 @@ static void save_and_restore(struct fz *f)
 	if (!change) {
 		reopen_device(&e);
 	} else { /* it may be refused; if not, the driver knows nothing about the device */
-		e.buf[at % e.len] ^= (u8)(1 + fz_below(f, 255));
+		fz_change(f, (u8)at, &e);
 		reopen_device(NULL);
 		if (virtio_load(t.d, e.buf, e.len, NULL))
 			reopen_device(NULL);

@@ -10,10 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "monitor/base/arith.h"
-#include "monitor/base/crc32c.h"
 #include "snapshot/format.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/fuzz_state.h"
 
 #define SECTIONS 6u
 #define DATA_MAX 200u
@@ -39,35 +38,6 @@ static struct {
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
 	return 0;
-}
-
-static void put32(struct enc *e, size_t at, u32 v)
-{
-	for (unsigned i = 0; i < 4 && at + i < e->len; i++)
-		e->buf[at + i] = (u8)(v >> (8 * i));
-}
-
-/* Makes every checksum right that can be found by following the lengths. */
-static void mend(struct enc *e)
-{
-	size_t at = SNAP_HEADER_LEN, end;
-
-	if (e->len < SNAP_HEADER_LEN + SNAP_TRAILER_LEN)
-		return;
-	put32(e, 12, crc32c(0, e->buf + 16, SNAP_HEADER_LEN - 16));
-	end = e->len - SNAP_TRAILER_LEN;
-	while (at < end && end - at >= SNAP_HEAD_LEN) {
-		struct dec d = dec_from(e->buf + at + 32, 8);
-		u64 len = dec_u64(&d);
-
-		if (len <= end - at - SNAP_HEAD_LEN)
-			put32(e, at + 4, crc32c(0, e->buf + at + SNAP_HEAD_LEN, (size_t)len));
-		put32(e, at, crc32c(0, e->buf + at + 4, SNAP_HEAD_LEN - 4));
-		if (len > end - at - SNAP_HEAD_LEN)
-			break;
-		at = (size_t)align_up(at + SNAP_HEAD_LEN + len, 8);
-	}
-	put32(e, e->len - 4, crc32c(0, e->buf, e->len - 4));
 }
 
 /* The map: RAM of some size, of which some chunks have data. */
@@ -167,34 +137,13 @@ static void check_sound(const struct snap_state *s, const u8 *buf, size_t len)
 static void change(struct fz *f, struct enc *e)
 {
 	u8 how = fz_u8(f);
-	size_t at = fz_u16(f) % e->len;
 
-	switch (how % 8) {
-	case 0:
-	case 1:
-		e->buf[at] ^= (u8)(1 + fz_below(f, 255));
-		break;
-	case 2:
-		put32(e, at & ~3ull, (u32)fz_odd(f, e->len));
-		break;
-	case 3: /* a length, a count or a size, where there are such */
-		put32(e, (at & ~7ull) + 4 * fz_below(f, 2), (u32)fz_odd(f, e->len));
-		break;
-	case 4:
-		e->len = at + 1;
-		break;
-	case 5:
-		for (unsigned n = fz_u8(f); n--;)
-			enc_u8(e, fz_u8(f));
-		break;
-	case 6: /* one piece in the place of another */
-		memmove(e->buf + at, e->buf + fz_u16(f) % e->len / 2, (e->len - at) / 2);
-		break;
-	default:
-		put32(e, 32, (u32)e->len); /* the file's length, as it is now */
-	}
+	if (how % 8 == 7)
+		fz_put32(e, 32, (u32)e->len); /* the file's length, as it is now */
+	else
+		fz_change(f, how, e);
 	if (!(how & 0x80))
-		mend(e);
+		fz_mend_state(e);
 }
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t len)

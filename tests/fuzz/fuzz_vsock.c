@@ -545,7 +545,8 @@ static void check_rest(void)
 
 static const char *const lines[] = {"CONNECT 1024\n", "CONNECT 1025\n", "CONNECT 1\n",
 	"connect  4294967295 \n", "CONNECT 4294967296\n", "CONNECT\n", "HELLO\n", "CONNECT 1024",
-	"CONNECT 00000000000000000000001024\n", "\n"};
+	"CONNECT 00000000000000000000001024\n", "\n", "CONNECT 1024 END\n", "CONNECT 1025 end \n",
+	"CONNECT 1024 ENDS\n"};
 
 static void host_connects(struct fz *f)
 {
@@ -639,7 +640,7 @@ static void save_and_restore(struct fz *f)
 	virtio_save(t.d, &e);
 	must(!e.oom);
 	if (change)
-		e.buf[at % e.len] ^= (u8)(1 + fz_below(f, 255));
+		fz_change(f, (u8)at, &e);
 	if (!change) { /* the guest learns of it by an event, or by the answers it gets */
 		reopen_device(&e);
 	} else { /* it may be refused; if not, the driver knows nothing about the device */
@@ -791,6 +792,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t len)
 			t.q[2].broken);
 	}
 	check_works();
+	vsock_finish(t.d); /* what is left for the host's programs */
 	fz_loop_end(&t.loop, NULL);
 	return 0;
 }
