@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/mman.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -46,14 +47,21 @@ static int map_all(struct mem *m, int fd, int flags, struct err *e)
 {
 	u8 *base;
 
-	flags |= MAP_NORESERVE;
-	if (fd < 0)
+	if (m->backing != MEM_HUGE)
+		flags |= MAP_NORESERVE;
+	if (m->backing == MEM_ANON)
 		base = map_aligned(m->size, fd, flags);
 	else
 		base = mmap(NULL, m->size, PROT_READ | PROT_WRITE, flags, fd, 0);
+	if (base == MAP_FAILED && m->backing == MEM_HUGE && errno == ENOMEM)
+		return err_set(e, -ENOMEM,
+			"guest RAM wants %llu pages of 2 MiB, and the host's pool has fewer free: "
+			"raise /proc/sys/vm/nr_hugepages",
+			(unsigned long long)(m->size / MEM_HUGE_PAGE));
 	if (base == MAP_FAILED)
-		return err_sys(e, errno, "cannot map %llu MiB of guest RAM",
-			(unsigned long long)(m->size >> 20));
+		return err_sys(e, errno, "cannot map %llu MiB of guest RAM%s",
+			(unsigned long long)(m->size >> 20),
+			m->backing == MEM_HUGE ? " in pages of 2 MiB" : "");
 	m->region_count = mem_layout(m->size, m->region);
 	for (unsigned i = 0; i < m->region_count; i++)
 		m->region[i].hva = base + m->region[i].file_off;
@@ -85,10 +93,15 @@ int mem_create(struct mem **ret, u64 size, enum mem_backing backing, struct err 
 	struct mem *m;
 	int r;
 
-	must(backing == MEM_ANON || backing == MEM_MEMFD);
+	must(backing != MEM_FILE);
+	if (backing == MEM_HUGE && size % MEM_HUGE_PAGE)
+		return err_set(e, -EINVAL, "guest RAM of %llu bytes: must be a multiple of 2M to "
+			"be in pages of that", (unsigned long long)size);
 	r = new_mem(&m, size, backing, e);
 	if (r)
 		return r;
+	if (backing == MEM_HUGE)
+		flags |= MAP_HUGETLB | MAP_HUGE_2MB;
 	if (backing == MEM_MEMFD) {
 		flags = MAP_SHARED;
 		m->fd = memfd_create("guest-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);

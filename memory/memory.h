@@ -35,6 +35,7 @@ struct mem_region {
 
 enum mem_backing {
 	MEM_ANON,  /* private anonymous */
+	MEM_HUGE,  /* private anonymous, pages of 2 MiB from the host's pool */
 	MEM_MEMFD, /* shared memfd, so that another process can look */
 	MEM_FILE,  /* private (copy-on-write) mapping of a snapshot's memory file */
 };
@@ -49,7 +50,7 @@ struct mem {
 	unsigned region_count;
 	struct mem_region region[MEM_REGIONS];
 	enum mem_backing backing;
-	int fd;         /* owned; -1 for MEM_ANON */
+	int fd;         /* owned; -1 for MEM_ANON and MEM_HUGE */
 	int pagemap_fd; /* owned; opened early, because a jailed process has no /proc; or -1 */
 	unsigned piece_count;
 	struct mem_piece piece[MEM_PIECES];
@@ -57,7 +58,8 @@ struct mem {
 
 /*
  * Makes RAM of @size bytes (a multiple of MEM_PAGE, MEM_MIN_SIZE..MEM_MAX_SIZE), all zero.
- * @backing is MEM_ANON or MEM_MEMFD. The caller owns *@ret.
+ * @backing is not MEM_FILE. The caller owns *@ret. MEM_HUGE takes a multiple of MEM_HUGE_PAGE, and
+ * fails with -ENOMEM unless the pool has that much. It is reserved: no touch can fail later.
  */
 int mem_create(struct mem **ret, u64 size, enum mem_backing backing, struct err *e);
 

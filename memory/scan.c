@@ -92,7 +92,7 @@ static void mark_pieces(const struct mem *m, u8 *bitmap)
 int mem_scan(const struct mem *m, u8 *bitmap, struct err *e)
 {
 	/* The page map of a shared mapping knows only what this process touched. */
-	if (m->backing != MEM_ANON) {
+	if (m->fd >= 0) {
 		int r = mark_file_data(m, bitmap, e);
 
 		if (r)

@@ -47,9 +47,10 @@ static const struct opt_spec opts[] = {
 		"an MP table besides (default auto: lean for Linux\n"
 		"and kit guests, pc for all others)",
 		OPT_MACHINE},
-	{"huge", "auto|thp|off",
+	{"huge", "auto|thp|off|2M",
 		"transparent huge pages for guest RAM: yes, no, or\n"
-		"(auto) yes for Linux and else the host's setting",
+		"(auto) yes for Linux and else the host's setting;\n"
+		"2M: all of RAM from the host's pool of huge pages",
 		OPT_HUGE},
 	{"memfd", NULL, "guest RAM in a memfd, for other processes to map", OPT_MEMFD},
 	VM_OPTS,
@@ -97,7 +98,8 @@ static int copy_path(const struct opt_parser *p, char *out, const char *path, co
 static int huge_opt(const struct opt_parser *p, struct launch *l, const char *arg)
 {
 	static const char *const names[] = {
-		[HUGE_AUTO] = "auto", [HUGE_THP] = "thp", [HUGE_OFF] = "off"};
+		[HUGE_AUTO] = "auto", [HUGE_THP] = "thp", [HUGE_OFF] = "off",
+		[HUGE_2M] = "2M"};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
 		if (strcmp(arg, names[i]) == 0) {
@@ -105,7 +107,7 @@ static int huge_opt(const struct opt_parser *p, struct launch *l, const char *ar
 			return 0;
 		}
 	}
-	return usage_error(p, "--huge: auto, thp or off, not \"%s\"", arg);
+	return usage_error(p, "--huge: auto, thp, off or 2M, not \"%s\"", arg);
 }
 
 static int own_opt(const struct opt_parser *p, struct launch *l, int id, const char *arg)
@@ -182,6 +184,18 @@ static int guest_words(const struct opt_parser *p, struct launch *l, int argc, c
 	return 0;
 }
 
+static int check_memory(const struct opt_parser *p, const struct machine_spec *s)
+{
+	if (s->cpu_template.level != CPU_LEVEL_HOST &&
+	    s->memory > 1ull << (CPU_LEVEL_PHYS_BITS - 1))
+		return usage_error(p, "--memory: with --cpu %s at most %lluG, for guests see %u "
+			"address bits", s->cpu, (1ull << (CPU_LEVEL_PHYS_BITS - 1)) >> 30,
+			CPU_LEVEL_PHYS_BITS);
+	if (s->huge == HUGE_2M && s->memfd)
+		return usage_error(p, "--huge 2M does not go with --memfd");
+	return 0;
+}
+
 int cmd_run(int argc, char **argv)
 {
 	static struct launch l;
@@ -214,11 +228,9 @@ int cmd_run(int argc, char **argv)
 	r = copy_path(&p, l.spec.kernel, argv[optind], "kernel");
 	if (r)
 		return r;
-	if (l.spec.cpu_template.level != CPU_LEVEL_HOST &&
-	    l.spec.memory > 1ull << (CPU_LEVEL_PHYS_BITS - 1))
-		return usage_error(&p, "--memory: with --cpu %s at most %lluG, for guests see %u "
-			"address bits", l.spec.cpu, (1ull << (CPU_LEVEL_PHYS_BITS - 1)) >> 30,
-			CPU_LEVEL_PHYS_BITS);
+	r = check_memory(&p, &l.spec);
+	if (r)
+		return r;
 	l.spec.has_cmdline = own < argc;
 	if (own < argc)
 		r = guest_words(&p, &l, argc - own - 1, argv + own + 1);

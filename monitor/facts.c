@@ -42,8 +42,8 @@ json_t *machine_config(const struct machine *m)
 	return json_pack("{s:o, s:{s:i, s:I, s:b, s:b, s:s}, s:o, s:o, s:{s:I, s:s}}",
 		"boot-source", boot, "machine-config", "vcpu_count", (int)s->vcpus, "mem_size_mib",
 		(json_int_t)(s->memory >> 20), "smt", 0, "track_dirty_pages", 0, "huge_pages",
-		"None", "drives", drives, "network-interfaces", nets, "vsock", "guest_cid",
-		(json_int_t)s->vsock_cid, "uds_path", s->vsock_path);
+		s->huge == HUGE_2M ? "2M" : "None", "drives", drives, "network-interfaces", nets,
+		"vsock", "guest_cid", (json_int_t)s->vsock_cid, "uds_path", s->vsock_path);
 }
 
 static json_t *timeline(const struct machine *m)

@@ -412,7 +412,8 @@ static int load_kernel(struct machine *m, struct boot_regs *regs, struct err *e)
 	if (!r)
 		r = announce_devices(s, devices_count(s), e);
 	if (!r)
-		r = mem_create(&m->mem, s->memory, s->memfd ? MEM_MEMFD : MEM_ANON, e);
+		r = mem_create(&m->mem, s->memory, s->memfd ? MEM_MEMFD
+			: s->huge == HUGE_2M ? MEM_HUGE : MEM_ANON, e);
 	req = (struct load_request){
 		.kernel = kernel,
 		.initrd_fd = initrd_fd,

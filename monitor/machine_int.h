@@ -43,8 +43,11 @@
 #define POLL_AUTO       UINT64_MAX /* machine_spec.poll_ns: kelvin decides */
 #define SNAP_VERSION    1u    /* of every section this folder writes */
 
-/* Huge pages for RAM: auto leaves it to the host's setting, but for Linux asks for them. */
-enum huge_choice { HUGE_AUTO, HUGE_THP, HUGE_OFF };
+/*
+ * Huge pages for RAM: auto leaves it to the host's setting, but for Linux asks for them; 2M takes
+ * them from the host's pool. A restore maps its file, whatever it was.
+ */
+enum huge_choice { HUGE_AUTO, HUGE_THP, HUGE_OFF, HUGE_2M };
 
 /* What the operator asked for. Plain data; filled by cmd_run.c or from a snapshot. */
 struct machine_spec {

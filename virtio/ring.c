@@ -12,8 +12,8 @@
  * system call. When the submission queue is full, the entries in it are handed over early, without
  * waiting. An old kernel can refuse that (EBUSY) until completions are taken out of a full
  * completion queue; callbacks must not run there, below the function that queues, so those
- * completions move to `stash`, where the next turn finds them before anything else. So does what was
- * done at once, without the ring.
+ * completions move to `stash`, where the next turn finds them before anything else. There it finds
+ * what was done at once, without the kernel's queues, too.
  *
  * A turn runs the callbacks of the completions it found when it began, not of those that come
  * meanwhile, so that what the callbacks queued is handed over in time. A completion leaves the

@@ -29,6 +29,10 @@ def test_both_boot_protocols_and_both_backings():
     for huge in ('auto', 'thp', 'off'):
         assert kelvin('run', '--huge', huge, guest('hello'), '--', 'status=6').code == 6, huge
     refused('run', '--huge', 'yes', guest('hello'), code=2, says='--huge')
+    refused('run', '--huge', '2M', '--memfd', guest('hello'), code=2, says='--memfd')
+    refused('run', '--huge', '2M', '--memory', '4100K', guest('hello'), says='multiple of 2M')
+    # No pool is so large.
+    refused('run', '--huge', '2M', '--memory', '512G', guest('hello'), says='nr_hugepages')
     for boot in ('pvh', 'linux64'):
         id = start('echo', opts=['--boot', boot])
         assert fields(ask_once(id, 'x'))['count'] == '1'

@@ -578,6 +578,59 @@ static void test_set_huge(void **state)
 	mem_destroy(&m);
 }
 
+/* How many pages of 2 MiB the host could still give. */
+static u64 pool_free(void)
+{
+	FILE *f = fopen("/proc/meminfo", "re");
+	unsigned long n = 0, free_n = 0, reserved = 0;
+	char line[128];
+
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "HugePages_Free: %lu", &n) == 1)
+			free_n = n;
+		if (sscanf(line, "HugePages_Rsvd: %lu", &n) == 1)
+			reserved = n;
+	}
+	fclose(f);
+	return free_n - reserved;
+}
+
+/* More than the pool has is refused as a whole, before anything is touched. */
+static void test_pool_refusals(void **state)
+{
+	u64 room = pool_free();
+	struct mem *m = NULL;
+	struct err e = {0};
+
+	assert_int_equal(mem_create(&m, SIZE + MEM_PAGE, MEM_HUGE, &e), -EINVAL);
+	assert_non_null(strstr(e.msg, "multiple of 2M"));
+	assert_int_equal(mem_create(&m, (room + 1) * MEM_HUGE_PAGE, MEM_HUGE, &e), -ENOMEM);
+	assert_non_null(strstr(e.msg, "/proc/sys/vm/nr_hugepages"));
+	assert_null(m);
+	assert_int_equal(pool_free(), room);
+}
+
+static void test_pool(void **state)
+{
+	u8 *bitmap, byte = 7;
+	struct mem *m;
+
+	if (pool_free() < 2)
+		skip();
+	m = make(2 * MEM_HUGE_PAGE, MEM_HUGE);
+	bitmap = calloc(1, (size_t)(m->size / MEM_PAGE / 8));
+	assert_int_equal((uintptr_t)m->region[0].hva % MEM_HUGE_PAGE, 0);
+	assert_false(mem_set_huge(m, true));
+	assert_false(mem_map_piece(m, 0, MEM_PAGE, 0, 0));
+	assert_true(mem_write(m, MEM_HUGE_PAGE + 5 * MEM_PAGE, &byte, 1));
+	assert_int_equal(mem_scan(m, bitmap, NULL), 0);
+	assert_int_equal(bitmap[0], 0);
+	assert_int_equal(bitmap[MEM_HUGE_PAGE / MEM_PAGE / 8], 0xff);
+	free(bitmap);
+	mem_destroy(&m);
+}
+
 static void test_iov_empty(void **state)
 {
 	struct iovec cut[1];
@@ -608,6 +661,8 @@ int main(void)
 		cmocka_unit_test(test_map_piece_refusals),
 		cmocka_unit_test(test_huge_pages_line_up),
 		cmocka_unit_test(test_set_huge),
+		cmocka_unit_test(test_pool_refusals),
+		cmocka_unit_test(test_pool),
 		cmocka_unit_test(test_iov_copies),
 		cmocka_unit_test(test_iov_empty),
 	};
