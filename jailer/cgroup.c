@@ -279,6 +279,22 @@ int cgroup_join(const struct cgroup *g, struct err *e)
 	return 0;
 }
 
+int cgroup_join_parent(const struct cgroup_host *h, const char *parent, struct err *e)
+{
+	int root, dir = -1, r = cgroup_check_parent(parent, e);
+
+	if (r || !cgroup_open_v2(h, &root))
+		return r;
+	dir = h->sys->openat(root, parent, DIR_FLAGS, 0);
+	r = dir < 0 ? -errno : write_file(h->sys, dir, "cgroup.procs", "0");
+	if (r)
+		err_sys(e, -r, "cannot enter the cgroup %s%s", parent, hint(r));
+	if (dir >= 0)
+		h->sys->close(dir);
+	h->sys->close(root);
+	return r;
+}
+
 /* v2 kills a group as one; on v1 each process that is in it now, which the caller repeats. */
 static void kill_all(const struct sys_ops *sys, const struct cgroup_at *at)
 {

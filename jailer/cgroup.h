@@ -88,6 +88,12 @@ int cgroup_fd(const struct cgroup *g);
 int cgroup_join(const struct cgroup *g, struct err *e);
 
 /*
+ * Moves the calling process, which must have one thread, into @parent itself, which exists, of the
+ * cgroup v2 hierarchy. A host with v1 alone has none: nothing is done.
+ */
+int cgroup_join_parent(const struct cgroup_host *h, const char *parent, struct err *e);
+
+/*
  * Removes the group, from outside it. What is still in it is killed; waits for that up to a second,
  * -EBUSY after it. The group's directory may be gone already. Closes @g.
  */

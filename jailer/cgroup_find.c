@@ -185,6 +185,23 @@ int cgroup_locate(const struct cgroup_host *h, const char *controller, int *ret,
 	return 0;
 }
 
+static int take_v2(void *ctx, const char *path, bool v2, const char *controllers)
+{
+	struct search *s = (struct search *)ctx;
+
+	s->fd = v2 ? s->h->sys->openat(AT_FDCWD, path, DIR_FLAGS, 0) : -1;
+	return s->fd >= 0;
+}
+
+bool cgroup_open_v2(const struct cgroup_host *h, int *ret)
+{
+	struct search s = {.h = h, .fd = -1};
+
+	cgroup_each_mount(h, take_v2, &s, NULL);
+	*ret = s.fd;
+	return s.fd >= 0;
+}
+
 /* A name found below a parent in some hierarchy, and whether processes are in it in any. */
 struct found {
 	char name[CGROUP_NAME_MAX + 1];

@@ -23,6 +23,9 @@ bool cgroup_name_ok(const char *name);
 int cgroup_locate(const struct cgroup_host *h, const char *controller, int *ret, bool *v2,
 	struct err *e);
 
+/* The root of v2, with or without controllers; the caller owns it. False: not mounted. */
+bool cgroup_open_v2(const struct cgroup_host *h, int *ret);
+
 /* Calls @fn with the path of each mounted hierarchy until it fails; its result is the result. */
 int cgroup_each_mount(const struct cgroup_host *h, int (*fn)(void *ctx, const char *path, bool v2,
 	const char *controllers), void *ctx, struct err *e);

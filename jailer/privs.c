@@ -73,7 +73,7 @@ static int caps_set(const struct __user_cap_data_struct *sets)
 	return (int)syscall(SYS_capset, &head, sets);
 }
 
-/* The kernel knows as many capabilities as it answers for; EINVAL is the end of them. */
+/* The kernel has as many capabilities as it tells about. */
 static int drop_bounding(struct err *e)
 {
 	struct __user_cap_data_struct sets[CAP_WORDS];
@@ -86,14 +86,13 @@ static int drop_bounding(struct err *e)
 	if (caps_set(sets))
 		return err_sys(e, errno, "cannot use CAP_SETPCAP (capset)");
 	for (int cap = 0; cap < 32 * CAP_WORDS; cap++) {
-		int has = prctl(PR_CAPBSET_READ, cap, 0, 0, 0);
-
-		if (has < 0)
-			break;
-		if (has && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0))
+		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0)) {
+			if (errno == EINVAL && prctl(PR_CAPBSET_READ, cap, 0, 0, 0) < 0)
+				break;
 			return err_sys(e, errno, "cannot drop capability %d (PR_CAPBSET_DROP)",
 				cap);
-		if (has && prctl(PR_CAPBSET_READ, cap, 0, 0, 0) != 0)
+		}
+		if (prctl(PR_CAPBSET_READ, cap, 0, 0, 0) != 0)
 			return err_set(e, -EPERM, "capability %d is still in the bounding set",
 				cap);
 	}

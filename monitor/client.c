@@ -67,6 +67,9 @@ int run_dir(char *out, size_t cap, struct err *e)
 		n = snprintf(out, cap, ROOT_DIR);
 	} else if (xdg && xdg[0] == '/') {
 		n = snprintf(out, cap, "%s/kelvin", xdg);
+	} else if (access("/run", W_OK) == 0) {
+		/* In a directory of our own as root, without environment: a jailer's. */
+		n = snprintf(out, cap, ROOT_DIR);
 	} else {
 		return err_set(e, -ENOENT,
 			"no place for running VMs: set KELVIN_RUN_DIR (or XDG_RUNTIME_DIR)");

@@ -30,6 +30,7 @@
 	X(stats, "what a VM's devices and its loop have done")                                     \
 	X(inspect, "say what is in a snapshot or a VM")                                            \
 	X(verify, "check every byte of a snapshot")                                                \
+	X(jailer, "start a monitor in a jail, as Firecracker's jailer does")                       \
 	X(version, "print the version")
 
 #define X(name, text) int cmd_##name(int argc, char **argv);

@@ -13,7 +13,7 @@ import time
 from vm import *
 
 VERBS = ('run', 'restore', 'snapshot', 'ps', 'pause', 'resume', 'stop', 'kill', 'connect', 'inspect',
-         'verify', 'version')
+         'verify', 'jailer', 'version')
 
 
 def test_every_verb_has_help_with_examples():
