@@ -61,16 +61,71 @@ struct ring {
 	u8 slot_used[FIXED_MAX];
 };
 
-/* Best first. DEFER_TASKRUN (Linux 6.1) runs completions where we wait and nowhere else. */
+/*
+ * Best first. DEFER_TASKRUN (Linux 6.1) runs completions where we wait and nowhere else. A ring
+ * that begins disabled (5.10) can be restricted.
+ */
 static const unsigned setups[] = {
 	IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
-		IORING_SETUP_SUBMIT_ALL,
+		IORING_SETUP_SUBMIT_ALL | IORING_SETUP_R_DISABLED,
 	IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
-		IORING_SETUP_SUBMIT_ALL,
-	IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
-	IORING_SETUP_SUBMIT_ALL,
+		IORING_SETUP_SUBMIT_ALL | IORING_SETUP_R_DISABLED,
+	IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL |
+		IORING_SETUP_R_DISABLED,
+	IORING_SETUP_SUBMIT_ALL | IORING_SETUP_R_DISABLED,
+	IORING_SETUP_R_DISABLED,
 	0,
 };
+
+/* What the functions below queue, and nothing else. */
+static const u8 opcodes[] = {
+	IORING_OP_NOP,
+	IORING_OP_READV,
+	IORING_OP_WRITEV,
+	IORING_OP_FSYNC,
+	IORING_OP_POLL_ADD,
+	IORING_OP_SENDMSG,
+	IORING_OP_RECVMSG,
+	IORING_OP_TIMEOUT,
+	IORING_OP_ACCEPT,
+	IORING_OP_ASYNC_CANCEL,
+	IORING_OP_CONNECT,
+	IORING_OP_FALLOCATE,
+	IORING_OP_READ,
+	IORING_OP_WRITE,
+	IORING_OP_SEND,
+	IORING_OP_RECV,
+	IORING_OP_SHUTDOWN,
+};
+
+/*
+ * From now on the kernel refuses every other operation, and all that could be registered but
+ * descriptors: system calls by way of the ring are not seen by the process's filters. False where
+ * the kernel is too old.
+ */
+static bool restrict_ring(struct ring *r)
+{
+	struct io_uring_restriction res[ARRAY_SIZE(opcodes) + 2] = {
+		{.opcode = IORING_RESTRICTION_REGISTER_OP,
+			.register_op = IORING_REGISTER_FILES_UPDATE},
+		{.opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED, .sqe_flags = IOSQE_FIXED_FILE},
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(opcodes); i++)
+		res[i + 2] = (struct io_uring_restriction){
+			.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = opcodes[i]};
+	return !io_uring_register_restrictions(&r->uring, res, ARRAY_SIZE(res));
+}
+
+/* What has to be done before anything is queued, and cannot be done any more after it. */
+static int enable(struct ring *r)
+{
+	r->stats.fixed_files = !io_uring_register_files_sparse(&r->uring, FIXED_MAX);
+	if (!(r->uring.flags & IORING_SETUP_R_DISABLED))
+		return 0;
+	r->stats.restricted = restrict_ring(r);
+	return io_uring_enable_rings(&r->uring);
+}
 
 static int create_error(int errnum, struct err *e)
 {
@@ -101,6 +156,12 @@ int ring_create(struct ring **ret, unsigned entries, struct err *e)
 		res = io_uring_queue_init_params(entries, &r->uring, &p);
 	}
 	if (res < 0) {
+		free(r);
+		return create_error(-res, e);
+	}
+	res = enable(r);
+	if (res < 0) {
+		io_uring_queue_exit(&r->uring);
 		free(r);
 		return create_error(-res, e);
 	}
@@ -286,7 +347,7 @@ static int sleep_on(struct ring *r)
 	return res;
 }
 
-/* One turn, up to its tasks. */
+/* One turn, up to its tasks. syscalls[L]: io_uring_enter */
 static int turn(struct ring *r, bool may_sleep)
 {
 	int res = 0;
@@ -367,28 +428,25 @@ void ring_describe(const struct ring *r, char *out, size_t cap)
 		{IORING_SETUP_TASKRUN_FLAG, "taskrun-flag"},
 		{IORING_SETUP_SUBMIT_ALL, "submit-all"},
 	};
-	size_t at = 0;
+	size_t at;
 
-	snprintf(out, cap, "plain");
+	at = (size_t)snprintf(out, cap, r->stats.restricted ? "restricted" : "unrestricted");
 	for (size_t i = 0; i < ARRAY_SIZE(t) && at < cap; i++)
 		if (r->stats.setup_flags & t[i].flag)
-			at += (size_t)snprintf(out + at, cap - at, "%s%s", at ? ", " : "",
-				t[i].name);
+			at += (size_t)snprintf(out + at, cap - at, ", %s", t[i].name);
 }
 
 void ring_fix_file(struct ring *r, int fd)
 {
 	unsigned slot = 0;
 
-	if (fd < 0 || fd >= (int)FD_MAX || r->slot_of[fd])
+	if (!r->stats.fixed_files || fd < 0 || fd >= (int)FD_MAX || r->slot_of[fd])
 		return;
 	while (slot < FIXED_MAX && r->slot_used[slot])
 		slot++;
 	if (slot == FIXED_MAX)
 		return;
-	if (!r->stats.fixed_files && io_uring_register_files_sparse(&r->uring, FIXED_MAX))
-		return;
-	r->stats.fixed_files = true;
+	/* syscalls[L]: io_uring_register(IORING_REGISTER_FILES_UPDATE) */
 	if (io_uring_register_files_update(&r->uring, slot, &fd, 1) != 1)
 		return;
 	r->slot_used[slot] = 1;

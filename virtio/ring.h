@@ -128,9 +128,10 @@ struct ring_stats {
 	u64 poll_ns;          /* spent looking */
 	unsigned setup_flags; /* IORING_SETUP_* in use */
 	bool fixed_files;
+	bool restricted; /* to the operations above; else the kernel cannot */
 };
 void ring_stats(const struct ring *r, struct ring_stats *ret);
-/* The setup flags by name, for people: "single-issuer, defer-taskrun, taskrun-flag". */
+/* How it was set up, for people: "restricted, single-issuer, defer-taskrun, taskrun-flag". */
 void ring_describe(const struct ring *r, char *out, size_t cap);
 
 #endif

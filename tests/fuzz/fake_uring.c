@@ -70,6 +70,8 @@ static unsigned pow2(unsigned n, unsigned most)
 int io_uring_queue_init_params(unsigned entries, struct io_uring *ring, struct io_uring_params *p)
 {
 	must(!k.alive);
+	if (k.old && p->flags & IORING_SETUP_R_DISABLED)
+		return -EINVAL;
 	k.alive = true;
 	k.sq_head = k.sq_tail = k.sq_flags = k.sq_dropped = 0;
 	k.cq_head = k.cq_tail = k.cq_flags = k.cq_overflow = 0;
@@ -117,6 +119,19 @@ int io_uring_register_files_sparse(struct io_uring *ring, unsigned n)
 	k.fixed_count = n;
 	for (unsigned i = 0; i < n; i++)
 		k.fixed[i] = -1;
+	return 0;
+}
+
+int io_uring_register_restrictions(struct io_uring *ring, struct io_uring_restriction *res,
+	unsigned n)
+{
+	must(k.alive && ring->flags & IORING_SETUP_R_DISABLED);
+	return 0;
+}
+
+int io_uring_enable_rings(struct io_uring *ring)
+{
+	must(k.alive && ring->flags & IORING_SETUP_R_DISABLED);
 	return 0;
 }
 

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <liburing.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -541,6 +542,51 @@ static void test_tasks_run_once_a_turn(void **state)
 	ring_destroy(&r);
 }
 
+static int submit_raw(struct io_uring *u)
+{
+	struct io_uring_cqe *cqe;
+	int res;
+
+	assert_int_equal(io_uring_submit_and_wait(u, 1), 1);
+	assert_int_equal(io_uring_peek_cqe(u, &cqe), 0);
+	res = cqe->res;
+	io_uring_cqe_seen(u, cqe);
+	return res;
+}
+
+/* What somebody who took over the process could ask the kernel for by way of the ring. */
+static void test_restricted(void **state)
+{
+	struct ring *r = make(8);
+	struct io_uring *u = (struct io_uring *)r; /* its first member */
+	struct ring_stats st;
+	char text[128];
+	int fd = eventfd(0, EFD_CLOEXEC);
+
+	ring_stats(r, &st);
+	ring_describe(r, text, sizeof(text));
+	if (!st.restricted) {
+		assert_memory_equal(text, "unrestricted", 12);
+		skip(); /* Linux older than 5.10 */
+	}
+	assert_memory_equal(text, "restricted", 10);
+	io_uring_prep_openat(io_uring_get_sqe(u), AT_FDCWD, "/dev/null", O_RDONLY, 0);
+	assert_int_equal(submit_raw(u), -EACCES);
+	io_uring_prep_close(io_uring_get_sqe(u), fd);
+	assert_int_equal(submit_raw(u), -EACCES);
+	io_uring_prep_socket(io_uring_get_sqe(u), AF_INET, SOCK_STREAM, 0, 0);
+	assert_int_equal(submit_raw(u), -EACCES);
+	io_uring_prep_nop(io_uring_get_sqe(u));
+	assert_int_equal(submit_raw(u), 0);
+	/* Nor may it be given anything but descriptors. */
+	assert_int_equal(io_uring_register_eventfd(u, fd), -EACCES);
+	assert_int_equal(io_uring_unregister_files(u), -EACCES);
+	ring_fix_file(r, fd);
+	ring_unfix_file(r, fd);
+	close(fd);
+	ring_destroy(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -559,6 +605,7 @@ int main(void)
 		cmocka_unit_test(test_callbacks_queue_more),
 		cmocka_unit_test(test_signal_is_no_error),
 		cmocka_unit_test(test_create_errors),
+		cmocka_unit_test(test_restricted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
