@@ -41,6 +41,35 @@ enum jail_layer {
 #define JAIL_BIRTH      ((unsigned)(JAIL_PID | JAIL_MOUNT | JAIL_IPC | JAIL_UTS))
 #define JAIL_BIRTH_USER ((unsigned)(JAIL_USER | JAIL_BIRTH))
 
+/* The kinds of threads of a VM process. */
+enum jail_thread {
+	JAIL_LOOP,   /* the main thread: the event loop */
+	JAIL_VCPU,   /* one that runs a vCPU */
+	JAIL_WRITER, /* one that writes a snapshot; made by the loop */
+	/* The same of a VM that is not jailed: they find files by name, too. */
+	JAIL_LOOP_NAMES,
+	JAIL_WRITER_NAMES,
+};
+
+/* What happens at a system call that a thread has no business with. */
+enum jail_seccomp {
+	JAIL_SECCOMP_ON,  /* the process is killed (SIGSYS) */
+	JAIL_SECCOMP_LOG, /* the kernel's log has it; the call is made */
+	JAIL_SECCOMP_OFF, /* the call is made */
+};
+const char *jail_seccomp_name(enum jail_seccomp mode); /* "log" */
+bool jail_seccomp_from_name(const char *name, enum jail_seccomp *ret);
+
+/* How a process died that waitpid() says @status of, if it was its filter; else NULL. */
+const char *jail_explain_death(int status);
+
+/*
+ * Leaves the calling thread, and those that it makes later, the system calls of syscalls.def for
+ * that kind of thread, without a way back. After jail_harden(); the process's id must not change
+ * after it.
+ */
+int jail_filter(enum jail_thread thread, enum jail_seccomp mode, struct err *e);
+
 /*
  * Closes every descriptor but 0, 1, 2 and the @n in @keep, which must be open (the operator named
  * them). Call first of all, before descriptors of our own exist.

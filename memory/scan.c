@@ -41,6 +41,7 @@ static int mark_ours(const struct mem *m, u8 *bitmap, struct err *e)
 	}
 	for (u64 at = 0; at < pages;) {
 		u64 n = pages - at < PM_ENTRIES ? pages - at : PM_ENTRIES;
+		/* syscalls[W]: pread64 */
 		ssize_t got = pread(m->pagemap_fd, entry, n * 8, (off_t)((first + at) * 8));
 
 		if (got < 0 && errno == EINTR)
@@ -56,6 +57,7 @@ static int mark_ours(const struct mem *m, u8 *bitmap, struct err *e)
 	return 0;
 }
 
+/* syscalls[W]: lseek */
 static int mark_file_data(const struct mem *m, u8 *bitmap, struct err *e)
 {
 	off_t at = 0;

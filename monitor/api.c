@@ -492,6 +492,7 @@ static void admit(struct api *api, int fd)
 		return;
 	}
 	slot->peer = (struct ucred){0};
+	/* syscalls[L]: getsockopt(SO_PEERCRED) */
 	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &slot->peer, &len);
 	if (http_open(&slot->conn, api->ring, fd, &http_ops, slot, &e))
 		log_limited("api: %s", e.msg);

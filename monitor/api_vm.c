@@ -168,7 +168,7 @@ static bool may_replace(const char *dir)
 {
 	static const char *const ours[] = {".", "..", "state", "memory", "memory.zst",
 		"working-set"};
-	DIR *d = opendir(dir);
+	DIR *d = opendir(dir); /* syscalls[L]: openat, fstat, getdents64, close */
 	struct dirent *ent;
 	bool clean = true;
 

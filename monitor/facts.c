@@ -259,6 +259,7 @@ json_t *machine_facts(const struct machine *m)
 	json_object_set_new(j, "timeline_us", timeline(m));
 	json_object_set_new(j, "unmapped_accesses",
 		json_integer((json_int_t)__atomic_load_n(&m->unmapped, __ATOMIC_RELAXED)));
+	json_object_set_new(j, "seccomp", json_string(jail_seccomp_name(s->seccomp)));
 	json_object_set_new(j, "devices", device_facts(m));
 	json_object_set_new(j, "ring", ring_facts(m));
 	return j;

@@ -521,7 +521,7 @@ static void on_sent(struct http_conn *c, int res)
 	} else if (c->close_after) {
 		c->state = LINGERING;
 		start_clock(c);
-		shutdown(c->fd, SHUT_WR);
+		shutdown(c->fd, SHUT_WR); /* syscalls[L]: shutdown */
 		start_io(c);
 	} else {
 		next_request(c);
@@ -660,6 +660,7 @@ void http_refuse(int fd)
 		"{ \"error\": \"Too many open connections\" }";
 
 	/* A fresh socket has room for it; a client that is gone already needs no answer. */
+	/* syscalls[L]: sendto */
 	(void)!send(fd, text, sizeof(text) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 	fd_close(&fd);
 }

@@ -259,20 +259,15 @@ static void hear(struct keeper *k, struct kept *v)
 	}
 }
 
-static const char *why_killed(int sig)
-{
-	return sig == SIGSYS ? ": it made a system call that its filter does not allow "
-			       "(--seccomp=log tells which)" : "";
-}
-
 /* The VM's process died without a word. */
 static void tell_death(struct kept *v)
 {
+	const char *why = jail_explain_death(v->status);
 	int sig = WTERMSIG(v->status);
 	char text[256], json[512];
 
-	snprintf(text, sizeof(text), "its monitor was killed by signal %d (%s)%s", sig,
-		strsignal(sig), why_killed(sig));
+	snprintf(text, sizeof(text), "its monitor was killed by signal %d (%s)%s%s", sig,
+		strsignal(sig), why ? ": " : "", why ? why : "");
 	snprintf(json, sizeof(json),
 		"{\"event\": \"exit\", \"id\": \"%s\", \"reason\": \"killed\", \"status\": %d, "
 		"\"text\": \"%s\"}",
@@ -389,6 +384,7 @@ void keeper_bye(int socket, bool keep_log, const char *json)
 	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
 	ssize_t n;
 
+	/* syscalls[L]: sendmsg, recvfrom */
 	if (sendmsg(socket, &msg, MSG_NOSIGNAL) < 0)
 		return; /* it died, and so will we */
 	/* Connections that were asked for come before the end, maybe, and are of no use now. */

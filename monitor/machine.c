@@ -3,14 +3,16 @@
  * machine.c - put a machine together, run its event loop, take it apart.
  *
  * The order is the one KVM charges least for (see vcpu/vm.h), and everything an operator can have
- * got wrong comes before the guest's first instruction. What cannot go wrong that way, the log and
- * the API, is made while the guest already runs. The descriptor table is sized once, while there is
- * one thread: one that grows under two threads waits for an RCU grace period.
+ * got wrong comes before the guest's first instruction. So do the filters: each vCPU thread takes
+ * its own and waits, the loop's is last, and then the guest is let go. The descriptor table is
+ * sized once, while there is one thread: one that grows under two threads waits for an RCU grace
+ * period.
  *
  * The loop thread owns everything but guest memory. Other threads reach it through machine_post().
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -19,6 +21,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -76,6 +79,7 @@ void machine_post(struct machine *m, u32 event)
 	u64 one = 1;
 
 	__atomic_fetch_or(&m->events, event, __ATOMIC_RELEASE);
+	/* syscalls[LVW]: write */
 	must(write(m->event_fd, &one, sizeof(one)) == sizeof(one));
 }
 
@@ -94,7 +98,16 @@ static void on_ended(void *ctx, const struct end_report *r)
 	machine_post(m, EVENT_ENDED);
 }
 
+/* Before its vCPU's first instruction. */
+static int on_begin(void *ctx, struct err *e)
+{
+	struct machine *m = ctx;
+
+	return jail_filter(JAIL_VCPU, m->spec->seccomp, e);
+}
+
 static const struct vm_ops vm_ops = {
+	.begin = on_begin,
 	.mmio = bus_mmio,
 	.pio = bus_pio,
 	.parked = on_parked,
@@ -237,7 +250,20 @@ static int presize_fd_table(struct err *e)
 	return 0; /* with stdin closed the table just grows later */
 }
 
-static struct machine *the_machine; /* for the handler */
+/* For the handler. */
+static struct machine *the_machine;
+static pthread_t main_thread;
+
+/* No other thread may remove files. Its handler interrupts whatever the main one waits for. */
+static void hand_over_to_main(int sig)
+{
+	static u32 forever;
+
+	/* syscalls[VW]: tgkill, getpid, futex */
+	syscall(SYS_tgkill, getpid(), getpid(), sig);
+	for (;;)
+		syscall(SYS_futex, &forever, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
+}
 
 /* Removes the VM's directory, or has it removed. */
 static void leave_dir(struct machine *m, bool keep_log, const char *json)
@@ -256,12 +282,11 @@ static void on_bus_error(int sig)
 {
 	static const char text[] = "a page of RAM cannot be read: the snapshot's memory file or "
 				   "the cached kernel was cut, or its disk failed";
-	static u32 begun;
 	struct machine *m = the_machine;
 	char json[512];
 
-	if (__atomic_exchange_n(&begun, 1, __ATOMIC_SEQ_CST))
-		pause(); /* another thread is at it */
+	if (!pthread_equal(pthread_self(), main_thread))
+		hand_over_to_main(sig);
 	log_line("ended: %s", text);
 	snprintf(json, sizeof(json),
 		"{\"event\": \"exit\", \"id\": \"%s\", \"reason\": \"bus-error\", "
@@ -282,6 +307,7 @@ static int take_signals(struct machine *m, struct err *e)
 	sigset_t set;
 
 	the_machine = m;
+	main_thread = pthread_self();
 	sigaction(SIGBUS, &bus, NULL);
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
@@ -588,6 +614,14 @@ static void start_operations(struct machine *m)
 		ring_timeout(m->ring, &m->timeout_op, &m->timeout_ts, m->spec->timeout_ns);
 }
 
+/* What libraries read from files on their first call. */
+static void read_once(const struct machine *m)
+{
+	json_object_seed(0);
+	if (m->spec->kind == MACHINE_PC)
+		tzset(); /* gmtime_r() of the CMOS clock */
+}
+
 int machine_jail(struct machine *m, struct err *e)
 {
 	const struct machine_spec *s = m->spec;
@@ -614,11 +648,21 @@ int machine_jail(struct machine *m, struct err *e)
 
 int machine_start(struct machine *m, struct err *e)
 {
+	int r;
+
 	m->started_ns = clock_ns(CLOCK_REALTIME);
-	m->time.running_ns = since_start_ns();
 	life_set(m, LIFE_RUNNING);
-	vm_resume(m->vm); /* before the threads exist, so that they need not be woken */
-	return vm_start(m->vm, e);
+	/* The threads take their filters while this one takes its own. */
+	r = vm_start(m->vm, e);
+	read_once(m);
+	if (!r)
+		r = jail_filter(machine_jailed(m) ? JAIL_LOOP : JAIL_LOOP_NAMES, m->spec->seccomp,
+			e);
+	if (r)
+		return r;
+	m->time.running_ns = since_start_ns();
+	vm_resume(m->vm);
+	return 0;
 }
 
 int machine_run(struct machine *m, struct err *e)
@@ -670,7 +714,7 @@ int machine_finish(struct machine *m)
 	leave_dir(m, failed, json);
 	for (int i = 0; i < 20 && m->api && api_busy(m->api); i++)
 		if (ring_poll_once(m->ring) <= 0)
-			poll(NULL, 0, 1);
+			poll(NULL, 0, 1); /* syscalls[L]: poll */
 	if (m->notify_json && m->notify_fd >= 0 && json)
 		dprintf(m->notify_fd, "%s\n", json);
 	if (!m->spec->detach && !m->notify_json && (failed || m->stop_reason == STOP_TIMEOUT))

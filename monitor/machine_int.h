@@ -75,6 +75,7 @@ struct machine_spec {
 	char hint[HINT_MAX];
 	char log_path[PATH_MAX]; /* empty: log in the VM's directory */
 	u64 timeout_ns;          /* 0: none */
+	enum jail_seccomp seccomp;
 	u64 poll_ns;             /* how long to look before sleeping; POLL_AUTO */
 	struct dev_spec dev;
 	unsigned born;        /* JAIL_*: what its process was born into */

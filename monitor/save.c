@@ -219,9 +219,12 @@ static void *work(void *arg)
 {
 	struct snapshot_job *job = arg;
 
-	if (job->handed)
+	enum jail_thread kind = machine_jailed(job->machine) ? JAIL_WRITER : JAIL_WRITER_NAMES;
+	int r = jail_filter(kind, job->machine->spec->seccomp, &job->err);
+
+	if (!r && job->handed)
 		write_files(job, &job->err);
-	else
+	else if (!r)
 		write_dir(job, &job->err);
 	job->took_ns = since_start_ns() - job->begun_ns;
 	machine_post(job->machine, EVENT_JOB);

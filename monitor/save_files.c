@@ -56,7 +56,7 @@ int save_files_steal(struct save_files *f, const char *name)
 
 static int check_file(const struct handed_file *f, struct stat *st, struct err *e)
 {
-	int flags = fcntl(f->fd, F_GETFL);
+	int flags = fcntl(f->fd, F_GETFL); /* syscalls[L]: fcntl(F_GETFL) */
 
 	if (flags < 0 || fstat(f->fd, st))
 		return err_sys(e, errno, "cannot look at the file \"%.80s\"", f->name);

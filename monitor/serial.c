@@ -245,7 +245,7 @@ void serial_drain(struct serial *s)
 
 	for (int i = 0; i < 100 && s->out_op.busy; i++)
 		if (ring_poll_once(s->ring) <= 0)
-			poll(NULL, 0, 1);
+			poll(NULL, 0, 1); /* syscalls[L]: poll */
 	pthread_mutex_lock(&s->lock);
 	while (!s->out_op.busy && (n = next_piece(s, &p))) {
 		struct pollfd pfd = {.fd = s->host.out_fd, .events = POLLOUT};

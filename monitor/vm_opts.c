@@ -100,6 +100,16 @@ static int hint_opt(const struct opt_parser *p, struct launch *l, const char *ar
 	return 0;
 }
 
+static int seccomp_opt(const struct opt_parser *p, struct launch *l, const char *arg)
+{
+	if (!jail_seccomp_from_name(arg, &l->spec.seccomp))
+		return usage_error(p, "--seccomp: on, log or off, not \"%s\"", arg);
+	if (l->spec.seccomp == JAIL_SECCOMP_OFF)
+		fprintf(stderr, "kelvin: --seccomp=off: a guest that takes over this VM's process "
+				"may make any system call\n");
+	return 0;
+}
+
 static int time_opt(const struct opt_parser *p, const char *name, const char *arg, u64 *ret)
 {
 	struct err e;
@@ -168,6 +178,7 @@ int vm_opt(const struct opt_parser *p, struct launch *l, int id, const char *arg
 	case OPT_NO_JAIL: l->no_jail = true; return 0;
 	case OPT_JAIL_UID: return uid_opt(p, l, arg);
 	case OPT_CGROUP: return cgroup_opt(p, l, arg);
+	case OPT_SECCOMP: return seccomp_opt(p, l, arg);
 	case OPT_JSON: l->json = true; return 0;
 	default: must(false);
 	}

@@ -8,8 +8,8 @@
 
 /* Ids of common options; a verb's own begin at OPT_OWN. */
 enum { OPT_ID = 1, OPT_VSOCK, OPT_HINT, OPT_DETACH, OPT_WAIT_READY, OPT_TIMEOUT, OPT_LOG, OPT_JSON,
-	OPT_DISK, OPT_NET, OPT_POLL, OPT_CPU_PIN, OPT_NO_JAIL,
-	OPT_JAIL_UID, OPT_CGROUP, OPT_OWN };
+	OPT_DISK, OPT_NET, OPT_POLL, OPT_CPU_PIN, OPT_NO_JAIL, OPT_JAIL_UID, OPT_CGROUP,
+	OPT_SECCOMP, OPT_OWN };
 
 /* Rows for the verb's opt_spec table. */
 #define VM_OPTS                                                                                    \
@@ -32,6 +32,11 @@ enum { OPT_ID = 1, OPT_VSOCK, OPT_HINT, OPT_DETACH, OPT_WAIT_READY, OPT_TIMEOUT,
 	{"wait-ready", "[T]", "with --detach: return once it is ready (T: 10s)",            \
 		OPT_WAIT_READY},                                                                   \
 	{"timeout", "T", "end the VM after this time (exit status 192)", OPT_TIMEOUT},             \
+	{"seccomp", "on|log|off",                                                                  \
+		"at a system call that the VM has no business with:\n"                            \
+		"kill it (on, the default), tell the kernel's log,\n"                             \
+		"or nothing",                                                                      \
+		OPT_SECCOMP},                                                                      \
 	{"log", "FILE", "append the VM's log there", OPT_LOG},                                     \
 	{"no-jail", NULL, "leave the VM's process all rights of its user", OPT_NO_JAIL},           \
 	{"jail-uid", "N",                                                                          \

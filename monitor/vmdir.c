@@ -280,6 +280,7 @@ static void remove_vsock(struct vmdir *d)
 	d->vsock_path[0] = 0;
 }
 
+/* syscalls[L]: unlinkat, unlink, rmdir, newfstatat, openat, write, close */
 void vmdir_remove(struct vmdir *d, bool keep_log, const char *exit_json)
 {
 	remove_vsock(d); /* while we have the id: the next VM may want the same path */

@@ -125,7 +125,8 @@ static int open_parent(struct snap_dir *d, struct err *e)
 	return 0;
 }
 
-/* Whether the directory open at @fd holds our files alone; an error names the first other one. */
+/* Whether the directory open at @fd holds our files alone; an error names the first other one.
+ * syscalls[W]: getdents64, fcntl(F_GETFL), fcntl(F_SETFD) */
 static int check_files(const struct snap_dir *d, int fd, bool *empty, struct err *e)
 {
 	int list_fd = open_at(d, fd, ".", DIR_FLAGS);

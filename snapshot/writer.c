@@ -114,6 +114,7 @@ struct copy {
 /* A hint to the kernel. Where it does nothing, the sync at commit does all the work. */
 static void start_writing(struct copy *c)
 {
+	/* syscalls[W]: sync_file_range */
 	(void)sync_file_range(c->w->memory_fd, 0, 0, SYNC_FILE_RANGE_WRITE);
 	c->not_started = 0;
 }

@@ -38,6 +38,7 @@ int msr_list_get(int kvm_fd, struct msr_list *ret, struct err *e)
 		offsetof(struct msr_list, index) == sizeof(u32), "laid out as KVM wants it");
 
 	ret->count = MSR_MAX;
+	/* syscalls[L]: ioctl(KVM_GET_MSR_INDEX_LIST) */
 	if (kvm_call(kvm_fd, KVM_GET_MSR_INDEX_LIST, ret) < 0)
 		return err_sys(e, errno, "KVM_GET_MSR_INDEX_LIST");
 	return 0;
@@ -85,7 +86,7 @@ int msr_read_all(int vcpu_fd, const struct msr_list *list, struct msr_table *ret
 		t.head = (struct kvm_msrs){.nmsrs = want};
 		for (u32 i = 0; i < want; i++)
 			t.entry[i] = (struct kvm_msr_entry){.index = list->index[next + i]};
-		got = kvm_call(vcpu_fd, KVM_GET_MSRS, &t);
+		got = kvm_call(vcpu_fd, KVM_GET_MSRS, &t); /* syscalls[L]: ioctl(KVM_GET_MSRS) */
 		if (got < 0)
 			return err_sys(e, errno, "KVM_GET_MSRS");
 		memcpy(&ret->entry[kept], t.entry, (size_t)got * sizeof(t.entry[0]));

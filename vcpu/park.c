@@ -41,6 +41,7 @@
 /* Device models run on these threads with a few KiB of buffers; sanitizers need more. */
 #define STACK_LEN (512u << 10)
 
+/* syscalls[LV]: futex */
 static long futex(u32 *word, int op, u32 value, const struct timespec *timeout)
 {
 	return syscall(SYS_futex, word, op | FUTEX_PRIVATE_FLAG, value, timeout, NULL, 0);
@@ -134,6 +135,7 @@ static void kick(struct vcpu *v)
 	if (!v->tid)
 		return;
 	__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+	/* syscalls[LV]: tgkill, getpid */
 	syscall(SYS_tgkill, getpid(), v->tid, SIGRTMIN);
 }
 
@@ -317,6 +319,7 @@ static bool timer_armed(struct vcpu *v, const struct kvm_lapic_state *lapic)
 		return false;
 	if ((lvt & LVT_TIMER_MODE) != LVT_TIMER_DEADLINE)
 		return lapic_reg(lapic, TIMER_COUNT);
+	/* syscalls[V]: ioctl(KVM_GET_MSRS) */
 	return kvm_call(v->fd, KVM_GET_MSRS, &deadline) == 1 && deadline.entry.data;
 }
 
@@ -327,6 +330,7 @@ static enum prospect prospect(struct vcpu *v)
 	struct kvm_mp_state mp;
 	struct kvm_regs regs;
 
+	/* syscalls[V]: ioctl(KVM_GET_MP_STATE), ioctl(KVM_GET_REGS), ioctl(KVM_GET_LAPIC) */
 	if (kvm_call(v->fd, KVM_GET_MP_STATE, &mp) < 0)
 		return WILL_WAKE;
 	if (mp.mp_state == KVM_MP_STATE_UNINITIALIZED || mp.mp_state == KVM_MP_STATE_INIT_RECEIVED)
@@ -404,7 +408,8 @@ bool vcpu_attend(struct vcpu *v)
 	leave = vm->want == WANT_LEAVE;
 	pthread_mutex_unlock(&vm->lock);
 	if (v->clock_paused && !leave) {
-		/* Tells the guest's watchdogs who was late. Fails without kvm-clock. */
+		/* Tells the guest's watchdogs who was late. Fails without kvm-clock.
+		 * syscalls[V]: ioctl(KVM_KVMCLOCK_CTRL) */
 		(void)ioctl(v->fd, KVM_KVMCLOCK_CTRL, 0ul);
 		v->clock_paused = false;
 	}

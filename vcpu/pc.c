@@ -43,7 +43,8 @@ void pc_pulse(struct vm *vm, unsigned gsi)
 	struct kvm_irq_level up = {.irq = gsi, .level = 1}, down = {.irq = gsi};
 
 	must(gsi < GSI_COUNT);
-	/* One at a time: an edge on a line that another thread holds up would be none. */
+	/* One at a time: an edge on a line that another thread holds up would be none.
+	 * syscalls[LV]: ioctl(KVM_IRQ_LINE) */
 	pthread_mutex_lock(&vm->ioapic.lock);
 	must(kvm_call(vm->vm_fd, KVM_IRQ_LINE, &up) == 0);
 	must(kvm_call(vm->vm_fd, KVM_IRQ_LINE, &down) == 0);
@@ -54,6 +55,7 @@ bool pc_signal(struct vm *vm, unsigned gsi)
 {
 	struct kvm_irqchip chip = {.chip_id = KVM_IRQCHIP_IOAPIC};
 
+	/* syscalls[L]: ioctl(KVM_GET_IRQCHIP) */
 	if (kvm_call(vm->vm_fd, KVM_GET_IRQCHIP, &chip) < 0 ||
 		chip.chip.ioapic.redirtbl[gsi].fields.mask)
 		return false;
@@ -65,7 +67,8 @@ bool pc_ticks(struct vm *vm)
 {
 	struct kvm_pit_state2 pit;
 
-	/* Whether a single shot was fired already, KVM does not tell. */
+	/* Whether a single shot was fired already, KVM does not tell.
+	 * syscalls[V]: ioctl(KVM_GET_PIT2) */
 	return kvm_call(vm->vm_fd, KVM_GET_PIT2, &pit) < 0 ||
 		pit.channels[0].mode != PIT_MODE_NONE;
 }
@@ -86,6 +89,7 @@ int vm_save_pc(struct vm *vm, struct enc *out, struct err *e)
 	s64 now = (s64)monotonic_ns();
 
 	must(vm->chips == VM_CHIPS_PC);
+	/* syscalls[L]: ioctl(KVM_GET_IRQCHIP), ioctl(KVM_GET_PIT2) */
 	for (unsigned i = 0; i < ARRAY_SIZE(chip); i++)
 		if (kvm_call(vm->vm_fd, KVM_GET_IRQCHIP, &chip[i]) < 0)
 			return err_sys(e, errno, "KVM_GET_IRQCHIP");

@@ -27,6 +27,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+/* syscalls[LVW]: rt_sigreturn */
 static void on_kick(int sig)
 {
 }
@@ -49,6 +50,7 @@ void vcpu_report(struct vcpu *v, enum guest_end why, struct end_report *r)
 	struct kvm_sregs sregs;
 
 	*r = (struct end_report){.why = why, .vcpu = v->idx};
+	/* syscalls[V]: ioctl(KVM_GET_REGS), ioctl(KVM_GET_SREGS) */
 	if (why == GUEST_POWER_OFF)
 		r->status = v->status;
 	else if (why != GUEST_REBOOT && !kvm_call(v->fd, KVM_GET_REGS, &regs) &&
@@ -184,7 +186,7 @@ static bool on_exit_reason(struct vcpu *v)
 
 static bool enter(struct vcpu *v)
 {
-	int r = ioctl(v->fd, KVM_RUN, 0ul);
+	int r = ioctl(v->fd, KVM_RUN, 0ul); /* syscalls[V]: ioctl(KVM_RUN) */
 
 	v->io_pending = false;
 	if (r >= 0)
@@ -192,6 +194,15 @@ static bool enter(struct vcpu *v)
 	if (errno == EINTR || errno == EAGAIN) /* EAGAIN: a secondary vCPU got its start */
 		return true;
 	return end(v, GUEST_RUN_ERROR, "KVM_RUN: %s", strerrordesc_np(errno));
+}
+
+static bool begin(struct vcpu *v)
+{
+	struct vm *vm = v->vm;
+	struct err e;
+
+	return !vm->ops->begin || !vm->ops->begin(vm->ctx, &e) ||
+		end(v, GUEST_RUN_ERROR, "%s", e.msg);
 }
 
 void *vcpu_thread(void *arg)
@@ -204,7 +215,7 @@ void *vcpu_thread(void *arg)
 	sigaddset(&kick, SIGRTMIN);
 	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
 	vcpu_hello(v);
-	go = vcpu_attend(v); /* a restored one tells kvm-clock before its first entry */
+	go = begin(v) && vcpu_attend(v); /* a restored one tells kvm-clock before its first entry */
 	while (go) {
 		__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 		if (!vcpu_undisturbed(v)) {

@@ -47,6 +47,7 @@ int vm_save(struct vm *vm, struct enc *out, struct err *e)
 	struct kvm_clock_data clock = {0};
 	struct vm_state s = {.tsc_khz = vm->tsc_khz};
 
+	/* syscalls[L]: ioctl(KVM_GET_CLOCK) */
 	if (kvm_call(vm->vm_fd, KVM_GET_CLOCK, &clock) < 0)
 		return err_sys(e, errno, "KVM_GET_CLOCK");
 	s.clock_ns = clock.clock;
@@ -75,6 +76,7 @@ static void keep_due_timer(struct cpu_state *s)
 		deadline->data = tsc->data;
 }
 
+/* syscalls[L]: ioctl(KVM_CHECK_EXTENSION), ioctl(KVM_GET_XSAVE2), ioctl(KVM_GET_XSAVE) */
 static int read_xsave(struct vcpu *v, struct cpu_state *s, struct err *e)
 {
 	int need = ioctl(v->vm->vm_fd, KVM_CHECK_EXTENSION, KVM_CAP_XSAVE2);
@@ -94,6 +96,11 @@ static int read_xsave(struct vcpu *v, struct cpu_state *s, struct err *e)
 	return 0;
 }
 
+/*
+ * syscalls[L]: ioctl(KVM_GET_MP_STATE), ioctl(KVM_GET_REGS), ioctl(KVM_GET_SREGS)
+ * syscalls[L]: ioctl(KVM_GET_DEBUGREGS), ioctl(KVM_GET_VCPU_EVENTS), ioctl(KVM_GET_LAPIC)
+ * syscalls[L]: ioctl(KVM_GET_XCRS)
+ */
 static int read_cpu(struct vcpu *v, struct cpu_state *s, struct err *e)
 {
 	const struct {

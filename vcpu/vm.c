@@ -270,6 +270,7 @@ int vm_set_routes(struct vm *vm)
 		route->type = KVM_IRQ_ROUTING_MSI;
 		t.head.nr++;
 	}
+	/* syscalls[V]: ioctl(KVM_SET_GSI_ROUTING) */
 	r = kvm_call(vm->vm_fd, KVM_SET_GSI_ROUTING, &t);
 	pthread_mutex_unlock(&vm->ioapic.lock);
 	return r;
@@ -286,7 +287,7 @@ void vm_irq(struct vm *vm, unsigned gsi)
 	}
 	must(gsi < GSI_COUNT && vm->irq_fd[gsi] >= 0);
 	/* A message nobody takes (a vector below 16, an absent APIC) is the guest's own doing. KVM
-	 * empties the eventfd as it is written, so it is never full. */
+	 * empties the eventfd as it is written, so it is never full. syscalls[LV]: write */
 	if (!ioapic_masked(&vm->ioapic, gsi))
 		must(write(vm->irq_fd[gsi], &one, sizeof(one)) == sizeof(one));
 	wake_waiters(vm);
@@ -309,7 +310,8 @@ bool vm_signal(struct vm *vm, unsigned gsi)
 	msi.address_lo = route.address_lo;
 	msi.address_hi = route.address_hi;
 	msi.data = route.data;
-	/* Refused where nobody takes it (vm_irq() tells when), which is the guest's own doing. */
+	/* Refused where nobody takes it (vm_irq() tells when), which is the guest's own doing.
+	 * syscalls[L]: ioctl(KVM_SIGNAL_MSI) */
 	(void)kvm_call(vm->vm_fd, KVM_SIGNAL_MSI, &msi);
 	wake_waiters(vm);
 	return true;

@@ -60,6 +60,9 @@ struct end_report {
 
 /* What vCPU threads call. ctx is the one given to vm_create(). None may block for long. */
 struct vm_ops {
+	/* The first call of each vCPU's thread, while it is parked still: what the thread gives up
+	 * before it runs a guest. An error ends the guest. May be NULL. */
+	int (*begin)(void *ctx, struct err *e);
 	/* An access to an address that is neither RAM nor the IOAPIC. For a read @data comes as
 	 * all ones. Mandatory. */
 	void (*mmio)(void *ctx, struct vcpu *v, u64 gpa, u8 *data, unsigned len, bool write);

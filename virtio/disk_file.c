@@ -58,7 +58,8 @@ static int open_image(struct disk *d, const struct raw_config *cfg, struct err *
 	if (d->fd < 0)
 		return err_sys(e, errno, "cannot open disk %s for %s", cfg->path,
 			cfg->read_only ? "reading" : "reading and writing");
-	/* The ring takes O_NONBLOCK to mean that reads from the disk itself are to fail. */
+	/* The ring takes O_NONBLOCK to mean that reads from the disk itself are to fail.
+	 * syscalls[L]: fcntl(F_SETFL) */
 	if (fcntl(d->fd, F_SETFL, flags & ~(O_CREAT | O_CLOEXEC | O_NOCTTY)) < 0)
 		return err_sys(e, errno, "cannot open disk %s", cfg->path);
 	return 0;
@@ -86,7 +87,8 @@ static int adopt_image(const struct disk *d, const struct raw_config *cfg, struc
 	return err_sys(e, errno, "cannot use disk %s", d->path);
 }
 
-/* The length in bytes, and what kind of file it is. */
+/* The length in bytes, and what kind of file it is.
+ * syscalls[L]: fstat, ioctl(BLKGETSIZE64), ioctl(BLKSSZGET) */
 static int file_length(struct disk *d, u64 *len, struct err *e)
 {
 	unsigned block = 0;

@@ -69,7 +69,10 @@ static bool is_owner(int proc, const char *pid, const struct stat *want)
 	return found;
 }
 
-/* The process that has the file of @fd locked; 0: not known. */
+/*
+ * The process that has the file of @fd locked; 0: not known.
+ * syscalls[L]: openat, getdents64, newfstatat, fstat, read, close, getpid
+ */
 static long find_owner(int fd)
 {
 	struct dirent *ent;
@@ -102,8 +105,9 @@ static bool take_lock(int fd, const struct flock *want, bool look, long *ret_pid
 	*ret_pid = 0;
 	for (unsigned i = 0; i < (look ? RETRIES : 1) && !*ret_pid; i++) {
 		if (i)
-			nanosleep(&pause, NULL);
+			nanosleep(&pause, NULL); /* syscalls[L]: clock_nanosleep */
 		lock = *want;
+		/* syscalls[L]: fcntl(F_OFD_SETLK) */
 		if (!fcntl(fd, F_OFD_SETLK, &lock))
 			return true;
 		if (errno != EAGAIN && errno != EACCES)

@@ -246,7 +246,7 @@ static void wake_loop(struct virtio_dev *d)
 {
 	u64 one = 1;
 
-	/* Cannot block: the counter would have to stand at 2^64 - 2. */
+	/* Cannot block: the counter would have to stand at 2^64 - 2. syscalls[LV]: write */
 	must(write(d->kick_fd, &one, sizeof(one)) == sizeof(one));
 }
 

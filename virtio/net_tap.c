@@ -60,7 +60,8 @@ static unsigned offload_flags(u64 features)
 
 void net_tap_set_offloads(int fd, u64 features)
 {
-	/* It was tried when the TAP was opened. Not a TAP: there is nobody to tell. */
+	/* It was tried when the TAP was opened. Not a TAP: there is nobody to tell.
+	 * syscalls[LV]: ioctl(TUNSETOFFLOAD) */
 	(void)!ioctl(fd, TUNSETOFFLOAD, (unsigned long)offload_flags(features));
 }
 
@@ -68,6 +69,7 @@ bool net_tap_attach(int fd, bool attach)
 {
 	struct ifreq req = {.ifr_flags = attach ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE};
 
+	/* syscalls[LV]: ioctl(TUNSETQUEUE) */
 	return ioctl(fd, TUNSETQUEUE, &req) == 0 || errno == ENOTTY;
 }
 

@@ -47,6 +47,7 @@ static void read_boot(char boot[40])
 		memset(boot, 0, 40);
 }
 
+/* syscalls[LW]: pread64, pwrite64 */
 int overlay_pread(int fd, void *buf, u64 len, u64 off)
 {
 	u8 *p = buf;

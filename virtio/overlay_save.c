@@ -43,6 +43,7 @@ static int copy_range(int from, int to, u64 off, u64 len)
 {
 	while (len) {
 		off_t in = (off_t)off, out = (off_t)off;
+		/* syscalls[W]: copy_file_range */
 		ssize_t n = copy_file_range(from, &in, to, &out, len, 0);
 
 		if (n < 0 && errno == EINTR)
@@ -124,6 +125,7 @@ static int copy_all(const struct overlay *o, int to)
 
 	disk_identity(o->base, &h.base);
 	overlay_head_encode(&h, head);
+	/* syscalls[W]: ioctl(FICLONE), ftruncate, fsync */
 	if (ioctl(to, FICLONE, o->top->fd) < 0) {
 		if (ftruncate(to, (off_t)end) < 0)
 			return -errno;

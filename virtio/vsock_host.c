@@ -71,6 +71,7 @@ void host_connect(struct vsock_conn *c)
 
 void vsock_widen(int fd, u32 bytes)
 {
+	/* syscalls[L]: setsockopt(SO_SNDBUFFORCE), setsockopt(SO_SNDBUF) */
 	const int half = (int)(bytes / 2); /* which the kernel doubles, for its own needs */
 
 	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &half, sizeof(half)))
@@ -226,7 +227,7 @@ void host_last_words(struct vsock_conn *c)
 	iov[0] = (struct iovec){c->buf + c->buf_head, first};
 	iov[1] = (struct iovec){c->buf, c->buf_len - first};
 	vsock_widen(c->fd, 2 * c->buf_alloc + VSOCK_TX_BUF_WIDE);
-	sent = sendmsg(c->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+	sent = sendmsg(c->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL); /* syscalls[L]: sendmsg */
 	if (sent > 0)
 		drop(c, (u32)sent);
 	if (!c->buf_len)

@@ -196,7 +196,7 @@ static bool attach_end(struct vsock_conn *c)
 	struct cmsghdr *h = &c->ok.control.head;
 	int fd[2];
 
-	if (pipe2(fd, O_CLOEXEC))
+	if (pipe2(fd, O_CLOEXEC)) /* syscalls[L]: pipe2 */
 		return false;
 	c->end_for_client = fd[0];
 	c->end_fd = fd[1];

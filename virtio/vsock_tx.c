@@ -55,7 +55,7 @@ static enum verdict request(struct vsock *v, const struct virtio_vsock_hdr *h)
 	_cleanup_fd_ int fd = -1;
 	struct vsock_conn *c;
 
-	if (!v->dialer)
+	if (!v->dialer) /* syscalls[L]: socket(AF_UNIX) */
 		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	c = v->dialer || fd >= 0 ? conn_new(v, fd, CONN_CONNECTING) : NULL;
 	if (!c) {

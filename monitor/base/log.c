@@ -66,6 +66,7 @@ void log_line(const char *fmt, ...)
 	if (n > sizeof(line) - 2)
 		n = sizeof(line) - 2;
 	line[n++] = '\n';
+	/* syscalls[LV]: write */
 	if (write(fd, line, n) < 0)
 		return; /* a full disk must not end a VM */
 }

@@ -47,7 +47,7 @@ static inline bool spin_more(struct spin *s)
 {
 	u64 then_ns = s->last_ns;
 
-	sched_yield();
+	sched_yield(); /* syscalls[LV]: sched_yield */
 	s->last_ns = monotonic_ns();
 	if (s->last_ns - then_ns > SPIN_GAP_NS)
 		s->not_before_ns = s->last_ns + SPIN_BACKOFF_NS;

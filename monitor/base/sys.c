@@ -12,6 +12,8 @@ static int host_openat(int dirfd, const char *path, int flags, mode_t mode)
 	return openat(dirfd, path, flags, mode);
 }
 
+/* syscalls[W]: openat, mkdirat, unlinkat, renameat2, pread64, pwrite64, ftruncate
+ * syscalls[W]: fdatasync, fsync, fstat, newfstatat, flock, close - as written by a snapshot */
 const struct sys_ops sys_host = {
 	.openat = host_openat,
 	.mkdirat = mkdirat,
