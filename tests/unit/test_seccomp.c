@@ -29,6 +29,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "jailer/jailer_int.h"
@@ -231,6 +232,27 @@ static void test_last_words(void **state)
 	}
 }
 
+/* A vCPU asks for the time of day where it must not read a file: machine_start() has it read. */
+static void test_time_of_day(void **state)
+{
+	int status;
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		struct tm tm;
+		time_t t = 0;
+
+		tzset();
+		if (jail_harden(NULL) || jail_filter(JAIL_VCPU, JAIL_SECCOMP_ON, NULL))
+			_exit(254);
+		syscall(SYS_exit, !gmtime_r(&t, &tm));
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 /* The x32 way in: the same numbers with a bit set. */
 static void test_x32_is_refused(void **state)
 {
@@ -312,12 +334,15 @@ static void test_counts(void **state)
 			fail_msg("%s is for W, but not for L", rows[i].name);
 }
 
+#define OTHERS 8 /* tests that are not one for each filter */
+
 int main(void)
 {
-	struct CMUnitTest tests[2 * ARRAY_SIZE(all) + 7] = {
+	struct CMUnitTest tests[2 * ARRAY_SIZE(all) + OTHERS] = {
 		cmocka_unit_test(test_allowed_values_pass),
 		cmocka_unit_test(test_signals_stay_inside),
 		cmocka_unit_test(test_last_words),
+		cmocka_unit_test(test_time_of_day),
 		cmocka_unit_test(test_x32_is_refused),
 		cmocka_unit_test(test_other_architecture_is_refused),
 		cmocka_unit_test(test_modes),
@@ -330,7 +355,7 @@ int main(void)
 
 		snprintf(name[i], sizeof(name[i]), "test_%s_%s", all[i / 2].name,
 			pins ? "pinned" : "forbidden");
-		tests[i + 7] = (struct CMUnitTest){.name = name[i],
+		tests[i + OTHERS] = (struct CMUnitTest){.name = name[i],
 			.test_func = pins ? test_pinned : test_forbidden,
 			.initial_state = (void *)(uintptr_t)&all[i / 2].thread};
 	}
