@@ -24,7 +24,7 @@
 #include "bench/tool.h"
 
 #define CHUNK       16384u
-#define FLIGHT_MAX  (256u << 10) /* TCP bytes that are under way */
+#define FLIGHT_MAX  (64u << 10) /* TCP bytes that are under way */
 #define DATAGRAM_NS 4000000u     /* from one to the next */
 #define DATAGRAM    1400u        /* bytes, at most */
 #define SAY_NS      500000000u
