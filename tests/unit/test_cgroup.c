@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -18,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -432,6 +434,25 @@ static void test_v2_enabled(void **state)
 	expect("a/cgroup.subtree_control", "memory pids\n");
 }
 
+/* Without limits: into a group that somebody else made; v1 has no such thing. */
+static void test_join_parent(void **state)
+{
+	unsigned fds = fd_count();
+	struct err e;
+
+	tree_v1();
+	assert_int_equal(cgroup_join_parent(&host, "a", &e), 0);
+	tree_v2();
+	assert_int_equal(cgroup_join_parent(&host, "a", &e), -ENOENT);
+	assert_string_equal(e.msg, "cannot enter the cgroup a: No such file or directory");
+	assert_int_equal(cgroup_join_parent(&host, "../a", &e), -EINVAL);
+	make_dir("a");
+	put("a/cgroup.procs", "");
+	assert_int_equal(cgroup_join_parent(&host, "a", &e), 0);
+	expect("a/cgroup.procs", "0");
+	assert_int_equal(fd_count(), fds);
+}
+
 /* memory on v1, pids on a v2 beside it. */
 static void test_hybrid(void **state)
 {
@@ -702,9 +723,51 @@ static void test_real(void **state)
 	assert_int_equal(cgroup_remove_leftover(&cgroup_host_real, "kelvin-test", name, &e), 0);
 	while (waitpid(-1, NULL, WNOHANG) > 0)
 		;
-	cgroup_host_real.sys->unlinkat(AT_FDCWD, "/sys/fs/cgroup/memory/kelvin-test", AT_REMOVEDIR);
-	cgroup_host_real.sys->unlinkat(AT_FDCWD, "/sys/fs/cgroup/pids/kelvin-test", AT_REMOVEDIR);
-	cgroup_host_real.sys->unlinkat(AT_FDCWD, "/sys/fs/cgroup/kelvin-test", AT_REMOVEDIR);
+	rmdir("/sys/fs/cgroup/memory/kelvin-test");
+	rmdir("/sys/fs/cgroup/pids/kelvin-test");
+	rmdir("/sys/fs/cgroup/kelvin-test");
+}
+
+/* Born in a group of v2: hugetlb is the controller that hosts with v1 have there, too. */
+static void test_real_v2(void **state)
+{
+	struct cgroup_limits l = LIMITS("hugetlb.2MB.max=0");
+	char name[32], line[64];
+	struct clone_args args = {.flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD};
+	struct cgroup g;
+	struct err e;
+	int status;
+	pid_t pid;
+
+	snprintf(name, sizeof(name), "test-%d", (int)getpid());
+	snprintf(line, sizeof(line), "0::/kelvin-test/%s\n", name);
+	if (cgroup_create(&cgroup_host_real, "kelvin-test", name, &l, &g, &e)) {
+		print_message("skipped: %s\n", e.msg);
+		skip();
+	}
+	if (cgroup_fd(&g) < 0) {
+		assert_int_equal(cgroup_remove(&g, &e), 0);
+		skip();
+	}
+	args.cgroup = (u64)cgroup_fd(&g);
+	pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		char text[4096];
+		ssize_t len = read(open("/proc/self/cgroup", O_RDONLY | O_CLOEXEC), text,
+			sizeof(text));
+
+		if (len > 0 && memmem(text, (size_t)len, line, strlen(line)))
+			pause();
+		_exit(1);
+	}
+	assert_int_equal(cgroup_remove_leftover(&cgroup_host_real, "kelvin-test", name, &e), -EBUSY);
+	usleep(50000); /* for it to look */
+	assert_int_equal(cgroup_remove(&g, &e), 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	rmdir("/sys/fs/cgroup/unified/kelvin-test");
+	rmdir("/sys/fs/cgroup/kelvin-test");
 }
 
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -721,6 +784,7 @@ int main(void)
 		CASE(test_v1_together),
 		CASE(test_v2),
 		CASE(test_v2_enabled),
+		CASE(test_join_parent),
 		CASE(test_hybrid),
 		CASE(test_mounted_elsewhere),
 		CASE(test_errors),
@@ -731,6 +795,7 @@ int main(void)
 		CASE(test_v1_kill),
 		CASE(test_v2_kill),
 		CASE(test_real),
+		CASE(test_real_v2),
 	};
 
 	return cmocka_run_group_tests_name("cgroup", tests, NULL, NULL);
