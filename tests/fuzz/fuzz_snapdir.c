@@ -178,8 +178,9 @@ static void replace(struct fz *f)
 	case 2:
 		must(!mkdirat(t.fd, name, 0700));
 		break;
-	default:
-		break;
+	default: /* nothing, or nothing in it */
+		if (fz_u8(f) & 1)
+			close(make_file(name, 0));
 	}
 }
 
@@ -214,8 +215,17 @@ static void change(struct fz *f)
 	}
 }
 
+static void count(void *ctx, u64 done, u64 total)
+{
+	u64 *last = ctx;
+
+	must(done > *last && done <= total);
+	*last = done;
+}
+
 static void look(void)
 {
+	u64 last = 0;
 	struct err e = {0};
 	struct mem *m;
 	struct snap *s;
@@ -227,11 +237,14 @@ static void look(void)
 		return;
 	must(snap_mem_size(s) >= MEM_MIN_SIZE && snap_mem_data_bytes(s) <= snap_mem_size(s));
 	must(snap_section_count(s) <= SNAP_SECTIONS_MAX && snap_trusted(s));
+	for (unsigned i = 0; i < snap_section_count(s); i++)
+		must(snap_section_at(s, i)->tag[0]);
 	must(t.changed || snap_created_ns(s) == 12345);
 	must(t.changed || !snap_has_file(s, DISK, NULL) == t.has_disk);
 	must(!mem_map_file(&m, snap_mem_fd(s), snap_mem_size(s), &e));
 	mem_destroy(&m);
-	r = snap_verify(s, NULL, NULL, &e);
+	r = snap_verify(s, count, &last, &e);
+	must(r || last == snap_mem_size(s));
 	fz_trace("verify: %d %s", r, e.msg);
 	must(!r == !e.msg[0] && (!r || t.changed) && !(!r && t.only_bytes));
 	snap_close(&s);

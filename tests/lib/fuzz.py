@@ -10,7 +10,6 @@ import base64
 import concurrent.futures
 import glob
 import gzip
-import json
 import os
 import re
 import shutil
@@ -20,6 +19,13 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BUILD = 'build-fuzz'
 CORPUS = 'tests/fuzz/corpus'
 INPUT_MAX = 1024  # bytes: 64 steps
+COVERAGE_MIN = 90  # per cent of the lines of each folder's parsers
+# What reads bytes of a guest, or of a file that strangers may have written. Not here: what makes
+# and opens things on the host (rings, sockets, TAPs, images), and what writes snapshots.
+PARSERS = {'virtio': r'/(blk|blk_req|limit|mmio|net|net_ctrl|net_rx|net_stream|net_tx|overlay_head'
+                     r'|queue|vsock|vsock_conn|vsock_host|vsock_line|vsock_rx|vsock_tx)\.c',
+           'memory': r'/memory\.c',
+           'snapshot': r'/(extra|format|reader|verify)\.c'}
 MALLOC_MIB = {'bzimage': 256}  # in one call; others: 4. Dictionaries and windows may be large
 # Edges of the product's code only; of the targets' own code: none, see tests/fuzz/meson.build.
 SETUP = ['-Db_sanitize=address,undefined', '-Db_lundef=false',
@@ -74,7 +80,7 @@ def explain(directory, name, output, crashes):
 
 
 def run_one(directory, name, seconds, more):
-    """Returns (verdict, detail)."""
+    """Returns (verdict, detail, executions)."""
     found, crashes = f'{directory}/corpus/{name}', f'{directory}/crashes/{name}-'
     os.makedirs(os.path.join(ROOT, found), exist_ok=True)
     os.makedirs(os.path.join(ROOT, directory, 'crashes'), exist_ok=True)
@@ -90,18 +96,20 @@ def run_one(directory, name, seconds, more):
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               timeout=seconds + 300)
     except subprocess.TimeoutExpired as e:
-        return 'fail', 'did not end\n' + (e.stdout or b'').decode(errors='replace')[-2000:]
+        return 'fail', 'did not end\n' + (e.stdout or b'').decode(errors='replace')[-2000:], 0
     output = done.stdout.decode(errors='replace')
     runs = re.search(r'number_of_executed_units: (\d+)', output)
     edges = re.findall(r' cov: (\d+) ', output)
     if done.returncode:
         new = set(glob.glob(os.path.join(ROOT, crashes + '*'))) - before
         return 'fail', explain(directory, name, output,
-                               sorted(os.path.relpath(p, ROOT) for p in new))
-    return 'pass', f'{runs[1] if runs else "?"} executions, {edges[-1] if edges else "?"} edges'
+                               sorted(os.path.relpath(p, ROOT) for p in new)), 0
+    count = int(runs[1]) if runs else 0
+    return 'pass', f'{count} executions, {edges[-1] if edges else "?"} edges', count
 
 
-def run(seconds, ci, tally):
+def run(seconds, execs, ci, tally, with_coverage):
+    """Each target for so long, or until it has run so many inputs."""
     directory = 'build-ci-fuzz' if ci else BUILD
     if not installed():
         tally.add('fuzz', 'skip', 'clang with libFuzzer is not installed')
@@ -110,14 +118,19 @@ def run(seconds, ci, tally):
     if error:
         tally.add('fuzz', 'fail', error)
         return
+    more = (['-seed=1'] if ci else []) + ([f'-runs={execs}'] if execs else [])
+    total = 0
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        jobs = {name: pool.submit(run_one, directory, name, seconds, ['-seed=1'] if ci else [])
-                for name in targets()}
+        jobs = {name: pool.submit(run_one, directory, name, seconds, more) for name in targets()}
         for name, job in jobs.items():
-            verdict, detail = job.result()
+            verdict, detail, count = job.result()
+            total += count
             tally.add('fuzz.' + name, verdict, detail)
             if verdict == 'pass':
-                print(f'  fuzz.{name}: {detail}, {seconds} s', flush=True)
+                print(f'  fuzz.{name}: {detail}', flush=True)
+    print(f'  fuzz: {total} executions in all', flush=True)
+    if with_coverage:
+        check_coverage(directory, tally)
 
 
 def merge():
@@ -131,32 +144,85 @@ def merge():
         print(f'  {name}: {len(files)} inputs, {sum(os.path.getsize(f) for f in files)} bytes')
 
 
-def coverage():
-    """Prints which part of each file the committed corpus reaches, by gcc's counters."""
-    directory = 'build-cov'
-    error = build(directory, ['-Db_coverage=true', '-Doptimization=0'], False, 'gcc')
+# ---- coverage: clang's, by lines ----
+
+def llvm_tools():
+    """llvm-profdata and llvm-cov of clang's own version, or None: others do not read its data."""
+    version = re.search(r'version (\d+)', subprocess.run(
+        ['clang', '--version'], capture_output=True, text=True).stdout)
+    for suffix in (f'-{version[1]}', '') if version else ():
+        profdata, cov = shutil.which('llvm-profdata' + suffix), shutil.which('llvm-cov' + suffix)
+        if profdata and cov and re.search(rf'version {version[1]}\.', subprocess.run(
+                [cov, '--version'], capture_output=True, text=True).stdout):
+            return profdata, cov
+    return None
+
+
+def measure(corpora):
+    """{file: {line: how often it ran}} for each target over its directories, or what is wrong."""
+    tools = llvm_tools()
+    if not tools:
+        return 'llvm-profdata and llvm-cov of this version of clang are not installed'
+    profdata, cov = tools
+    directory = 'build-fuzz-cov'
+    error = build(directory, ['-Dc_args=-fprofile-instr-generate -fcoverage-mapping -w',
+                              '-Dc_link_args=-fprofile-instr-generate'], False, 'clang')
     if error:
-        print(error)
-        return
-    for f in glob.glob(os.path.join(ROOT, directory, '**', '*.gcda'), recursive=True):
-        os.unlink(f)
+        return error
+    raw = []
     for name in targets():
-        subprocess.run([program(directory, name), f'{CORPUS}/{name}'], cwd=ROOT, check=True,
-                       stdout=subprocess.DEVNULL)
+        raw.append(os.path.join(ROOT, directory, f'{name}.profraw'))
+        dirs = [d for d in corpora(name) if os.path.isdir(os.path.join(ROOT, d))]
+        subprocess.run([program(directory, name), *dirs], cwd=ROOT, check=True,
+                       env=dict(os.environ, LLVM_PROFILE_FILE=raw[-1]),
+                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    merged = os.path.join(ROOT, directory, 'all.profdata')
+    subprocess.run([profdata, 'merge', '-sparse', '-o', merged, *raw], check=True)
+    programs = [program(directory, name) for name in targets()]
+    objects = [word for p in programs[1:] for word in ('-object', p)]
+    text = subprocess.run([cov, 'export', '-format=lcov', f'-instr-profile={merged}', programs[0],
+                           *objects], cwd=ROOT, check=True, stdout=subprocess.PIPE,
+                          text=True).stdout
     lines = {}
-    for f in glob.glob(os.path.join(ROOT, directory, '**', '*.gcda'), recursive=True):
-        out = subprocess.run(['gcov', '--json-format', '--stdout', f], cwd=os.path.dirname(f),
-                             check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
-        for document in out.splitlines():
-            for file in json.loads(document)['files']:
-                path = os.path.relpath(os.path.join(ROOT, directory, file['file']), ROOT)
-                seen = lines.setdefault(path, {})
-                for line in file['lines']:
-                    n = line['line_number']
-                    seen[n] = seen.get(n, 0) + line['count']
-    for path in sorted(lines):
-        seen = lines[path]
-        if path.startswith(('virtio/', 'snapshot/', 'monitor/', 'memory/')) and any(seen.values()):
+    for word in text.splitlines():
+        if word.startswith('SF:'):
+            path = os.path.relpath(os.path.join(ROOT, directory, word[3:]), ROOT)
+            seen = lines.setdefault(path, {})
+        elif word.startswith('DA:'):
+            n, count = map(int, word[3:].split(',')[:2])
+            seen[n] = seen.get(n, 0) + count
+    return lines
+
+
+def reached(seen):
+    return 100 * sum(1 for count in seen.values() if count) / len(seen)
+
+
+def check_coverage(directory, tally):
+    """Prints what the corpora, found ones too, reach of the parsers; fails below COVERAGE_MIN."""
+    lines = measure(lambda name: [f'{CORPUS}/{name}', f'{directory}/corpus/{name}'])
+    if isinstance(lines, str):
+        tally.add('fuzz.coverage', 'skip' if 'not installed' in lines else 'fail', lines)
+        return
+    for folder, pattern in PARSERS.items():
+        files = {p: s for p, s in sorted(lines.items()) if re.fullmatch(folder + pattern, p)}
+        for path, seen in files.items():
+            print(f'  {path}: {reached(seen):.1f} % of {len(seen)} lines')
+        everything = {(p, n): count for p, s in files.items() for n, count in s.items()}
+        print(f'  fuzz.coverage.{folder}: {reached(everything):.1f} % of {len(everything)} lines')
+        tally.add(f'fuzz.coverage.{folder}',
+                  'pass' if reached(everything) >= COVERAGE_MIN else 'fail')
+
+
+def coverage():
+    """Prints which part of each file the committed corpus reaches, and what it does not."""
+    lines = measure(lambda name: [f'{CORPUS}/{name}'])
+    if isinstance(lines, str):
+        print(lines)
+        return
+    for path, seen in sorted(lines.items()):
+        if path.startswith(('virtio/', 'snapshot/', 'monitor/', 'memory/', 'vcpu/')) \
+                and any(seen.values()):
             missed = [str(n) for n in sorted(seen) if not seen[n]]
-            print(f'  {path}: {100 * (len(seen) - len(missed)) / len(seen):.1f} % of {len(seen)} '
-                  f'lines; not {" ".join(missed[:12])}{" ..." if len(missed) > 12 else ""}')
+            print(f'  {path}: {reached(seen):.1f} % of {len(seen)} lines; '
+                  f'not {" ".join(missed[:12])}{" ..." if len(missed) > 12 else ""}')

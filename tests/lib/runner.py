@@ -24,6 +24,7 @@ SUITES = C_SUITES + ['race', 'e2e', 'lab', 'fuzz', 'lint']
 RACE_TESTS = ['queue_race', 'mmio_life', 'ring', 'vsock_flow', 'blk_flow', 'net_flow']
 FUZZ_SECONDS = 60       # for each target, where fuzz was asked for
 FUZZ_SECONDS_SHORT = 5  # among all the others
+FUZZ_SECONDS_LONG = 3600  # at most, where --execs says how much
 SILENCE_S = 300         # of a Python suite
 
 
@@ -158,6 +159,7 @@ def main():
     ap = argparse.ArgumentParser(prog='tests/run')
     ap.add_argument('--ci', action='store_true', help='fresh builds, warnings are errors')
     ap.add_argument('--seconds', type=int, metavar='N', help='of each fuzz target')
+    ap.add_argument('--execs', type=int, metavar='N', help='inputs of each fuzz target')
     ap.add_argument('--merge', action='store_true',
                     help='only: add to the committed corpus what fuzzing found')
     ap.add_argument('--coverage', action='store_true',
@@ -201,8 +203,9 @@ def main():
         script([sys.executable, 'tests/lab/run'], tally, 'lab',
                dict(os.environ, KELVIN_BUILD=os.path.join(ROOT, release)))
     if 'fuzz' in suites:
-        fuzz.run(args.seconds or (FUZZ_SECONDS if args.suites else FUZZ_SECONDS_SHORT), args.ci,
-                 tally)
+        seconds = args.seconds or (FUZZ_SECONDS_LONG if args.execs else
+                                   FUZZ_SECONDS if args.suites else FUZZ_SECONDS_SHORT)
+        fuzz.run(seconds, args.execs, args.ci, tally, with_coverage=bool(args.suites))
     for name in tally.failures:
         print(f'failed: {name}')
     print(f'{time.monotonic() - begin:.0f} s')
