@@ -19,12 +19,15 @@ import fuzz
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 C_SUITES = ['unit', 'hostile', 'fault', 'kvm']
-SUITES = C_SUITES + ['race', 'e2e', 'lab', 'fuzz', 'lint']
+SUITES = C_SUITES + ['race', 'e2e', 'soak', 'lab', 'fuzz', 'lint']
 # What runs under the thread sanitizer: tests with two threads, one of them playing vCPU.
 RACE_TESTS = ['queue_race', 'mmio_life', 'ring', 'vsock_flow', 'blk_flow', 'net_flow']
 FUZZ_SECONDS = 60       # for each target, where fuzz was asked for
 FUZZ_SECONDS_SHORT = 5  # among all the others
 FUZZ_SECONDS_LONG = 3600  # at most, where --execs says how much
+SOAK_MINUTES = 5        # where soak was asked for
+SOAK_MINUTES_SHORT = 20 / 60
+NIGHTLY = {'fuzz': 600, 'soak': 30}  # seconds of each target, minutes
 SILENCE_S = 300         # of a Python suite
 
 
@@ -84,13 +87,13 @@ def tap(output, name, code, tally, label):
         tally.add(label + name, 'fail', f'exit status {code}\n' + output[-3000:])
 
 
-def race_tests(args, fresh, tally):
-    """The tests with several threads, under the thread sanitizer."""
+def race_tests(args, fresh, tally, only):
+    """The tests of these names, or all of them, under the thread sanitizer."""
     directory = 'build-ci-tsan' if fresh else 'build-tsan'
     # Fences between us and a guest mean nothing to it, which the compiler warns of.
     build(directory, args + ['-Db_sanitize=thread', '-Db_lundef=false', '-Dc_args=-Wno-tsan'], fresh,
-          [f'tests/unit/test_{name}' for name in RACE_TESTS])
-    c_tests(directory, C_SUITES, tally, 'tsan.', only=RACE_TESTS)
+          [f'tests/unit/test_{name}' for name in only or ()])
+    c_tests(directory, C_SUITES, tally, 'tsan.', only=only)
 
 
 def c_tests(directory, suites, tally, label, only=None):
@@ -155,27 +158,62 @@ def script(cmd, tally, label, env=None):
         print(output[-6000:])
 
 
-def main():
+def arguments():
     ap = argparse.ArgumentParser(prog='tests/run')
     ap.add_argument('--ci', action='store_true', help='fresh builds, warnings are errors')
     ap.add_argument('--seconds', type=int, metavar='N', help='of each fuzz target')
     ap.add_argument('--execs', type=int, metavar='N', help='inputs of each fuzz target')
+    ap.add_argument('--minutes', type=float, metavar='N', help='of the soak')
     ap.add_argument('--merge', action='store_true',
                     help='only: add to the committed corpus what fuzzing found')
     ap.add_argument('--coverage', action='store_true',
                     help='only: print how much of each file the corpus reaches')
-    ap.add_argument('suites', nargs='*', metavar='SUITE', help=', '.join(SUITES))
+    ap.add_argument('suites', nargs='*', metavar='SUITE', help=', '.join(SUITES + ['nightly']))
     args = ap.parse_args()
-    unknown = [s for s in args.suites if s not in SUITES]
+    unknown = [s for s in args.suites if s not in SUITES + ['nightly']]
     if unknown:
-        ap.error(f'no suite "{unknown[0]}": {", ".join(SUITES)}')
+        ap.error(f'no suite "{unknown[0]}": {", ".join(SUITES)}, nightly')
+    args.nightly = 'nightly' in args.suites
+    named = bool(args.suites)
+    if args.nightly:
+        args.suites = SUITES
+        args.seconds = args.seconds or NIGHTLY['fuzz']
+        args.minutes = args.minutes or NIGHTLY['soak']
+    args.suites = args.suites or SUITES
+    if not args.seconds:
+        args.seconds = FUZZ_SECONDS_LONG if args.execs else \
+            FUZZ_SECONDS if named else FUZZ_SECONDS_SHORT
+    args.minutes = args.minutes or (SOAK_MINUTES if named else SOAK_MINUTES_SHORT)
+    args.with_coverage = named
+    return args
+
+
+def e2e_tests(suites, release, sanitized, minutes, tally):
+    for label, directory in (('', release), ('asan.', sanitized)):
+        env = dict(os.environ, KELVIN_BUILD=os.path.join(ROOT, directory))
+        if 'e2e' in suites:
+            script([sys.executable, 'tests/e2e/all.py'], tally, label + 'e2e', env)
+        if 'soak' in suites:
+            script([sys.executable, 'tests/e2e/soak.py', '--minutes', str(minutes)], tally,
+                   label + 'soak', env)
+
+
+def lab_tests(release, slow_too, tally):
+    if os.geteuid() == 0:  # else the lab says what is missing
+        subprocess.run(['tests/lib/install', 'lab'], cwd=ROOT, stdin=subprocess.DEVNULL)
+    script([sys.executable, 'tests/lab/run'] + ['--all'] * slow_too, tally, 'lab',
+           dict(os.environ, KELVIN_BUILD=os.path.join(ROOT, release)))
+
+
+def main():
+    args = arguments()
     if args.merge or args.coverage:
         if args.merge:
             fuzz.merge()
         if args.coverage:
             fuzz.coverage()
         return
-    suites = args.suites or SUITES
+    suites = args.suites
     tally = Tally()
     werror = ['--werror'] if args.ci else []
     release, sanitized = ('build-ci', 'build-ci-asan') if args.ci else ('build', 'build-asan')
@@ -192,20 +230,12 @@ def main():
         c_tests(release, c, tally, '')
         c_tests(sanitized, c, tally, 'asan.')
     if 'race' in suites:
-        race_tests(werror, args.ci, tally)
-    if 'e2e' in suites:
-        for label, directory in (('e2e', release), ('asan.e2e', sanitized)):
-            env = dict(os.environ, KELVIN_BUILD=os.path.join(ROOT, directory))
-            script([sys.executable, 'tests/e2e/all.py'], tally, label, env)
+        race_tests(werror, args.ci, tally, None if args.nightly else RACE_TESTS)
+    e2e_tests(suites, release, sanitized, args.minutes, tally)
     if 'lab' in suites:
-        if os.geteuid() == 0:  # else the lab says what is missing
-            subprocess.run(['tests/lib/install', 'lab'], cwd=ROOT, stdin=subprocess.DEVNULL)
-        script([sys.executable, 'tests/lab/run'], tally, 'lab',
-               dict(os.environ, KELVIN_BUILD=os.path.join(ROOT, release)))
+        lab_tests(release, args.nightly, tally)
     if 'fuzz' in suites:
-        seconds = args.seconds or (FUZZ_SECONDS_LONG if args.execs else
-                                   FUZZ_SECONDS if args.suites else FUZZ_SECONDS_SHORT)
-        fuzz.run(seconds, args.execs, args.ci, tally, with_coverage=bool(args.suites))
+        fuzz.run(args.seconds, args.execs, args.ci, tally, args.with_coverage)
     for name in tally.failures:
         print(f'failed: {name}')
     print(f'{time.monotonic() - begin:.0f} s')
