@@ -368,6 +368,9 @@ def main():
             print(f'{"ok" if good else "not ok"} {number} - {who}.{what.replace(" ", "_")}')
     for id in running_ids():
         kelvin('kill', id)
+    end = time.monotonic() + SETTLE_S  # an id is free before its monitor is all gone
+    while our_processes() and time.monotonic() < end:
+        time.sleep(0.1)
     left = running_ids() + our_processes()
     kill_all()
     print(f'{"not ok" if left else "ok"} {number + 1} - nothing_left{f" # {left}" if left else ""}')
