@@ -14,7 +14,7 @@ import traceback
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get('KELVIN_BUILD', os.path.join(ROOT, 'build'))
 KELVIN = os.path.join(BUILD, 'monitor', 'kelvin')
-SANITIZED = 'asan' in os.path.basename(BUILD)
+SANITIZED = os.path.basename(BUILD).endswith(('asan', 'tsan'))
 TMP = tempfile.mkdtemp(prefix='kelvin-e2e-')
 RUN_DIR = os.path.join(TMP, 'run')
 ENV = dict(os.environ, KELVIN_RUN_DIR=RUN_DIR, XDG_CACHE_HOME=TMP, ASAN_OPTIONS='detect_leaks=0')
