@@ -643,6 +643,7 @@ int machine_jail(struct machine *m, struct err *e)
 	if (r)
 		return err_wrap(e, "the jail");
 	vmdir_let_go(&m->dir);
+	m->time.jail_ns = since_start_ns();
 	return 0;
 }
 

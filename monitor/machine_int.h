@@ -93,6 +93,7 @@ struct machine_spec {
 	X(vm)      /* VM and vCPUs made */                                                         \
 	X(devices) /* devices, sockets, ring */                                                    \
 	X(state)   /* registers or saved state in place */                                         \
+	X(jail)    /* rights given up */                                                           \
 	X(running) /* first vCPU let go */                                                         \
 	X(ready)   /* the guest rang ready */
 

@@ -18,9 +18,9 @@ QEMU_MODERN = ["-device", "isa-debug-exit,iobase=0xf4",
                "-global", "virtio-mmio.force-legacy=false"]
 
 
-def kelvin_ready(lab, verb, what, name):
+def kelvin_ready(lab, verb, what, name, options=()):
     """A foreground kelvin from its start until it says on stdout that the guest is ready."""
-    cmd = [lab.kelvin_bin, verb, "--id", lab.new_id(name), "--json"]
+    cmd = [lab.kelvin_bin, verb, "--id", lab.new_id(name), "--json", *options]
     if verb == "run":
         cmd += ["--memory", f"{RAM_MIB}M"]
     try:
