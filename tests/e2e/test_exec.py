@@ -387,8 +387,9 @@ def test_the_agent_becomes_who_the_identity_page_says():
         assert 'inet 10.1.2.9/20 ' in shown and '10.1.2.3' not in shown, shown
         assert shown.count('default via') == 1 and 'via 10.1.0.2' in shown, shown
         # Or where a connection was reset, and its process ended.
-        p = popen('i', '--', 'sleep', '60')
-        wait_until(lambda: len(vm.workers()) == 1)
+        p = popen('i', '--', 'sh', '-c', 'echo up; exec sleep 60')
+        assert p.stdout.readline() == b'up\n'  # before that it would try once more
+        assert len(vm.workers()) == 1
         ident.write(3)
         os.kill(int(vm.workers()[0]), signal.SIGKILL)
         wait_until(ident.rang, what='ready')
