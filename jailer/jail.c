@@ -17,6 +17,7 @@
  *  6. gaining privileges, core dumps, being traced (harden.c)
  *  7. its life without its keeper
  *  8. files and signals once more, by Landlock
+ *  9. the environment, which may hold what is the operator's alone
  *
  * System calls come after that (seccomp filters), one filter for each kind of thread. Whatever
  * cannot be done is an error and the guest never runs, but for two things: namespaces for a user
@@ -27,6 +28,8 @@
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -61,6 +64,14 @@ static int give_up_rights(const struct jail_plan *plan, struct jail_report *ret,
 	return r;
 }
 
+/* Overwritten, because the strings stay where the kernel put them. */
+static void forget_environment(void)
+{
+	for (char **p = environ; p && *p; p++)
+		explicit_bzero(*p, strlen(*p));
+	clearenv();
+}
+
 int jail_enter(const struct jail_plan *plan, struct jail_report *ret, struct err *e)
 {
 	int r = 0;
@@ -85,6 +96,7 @@ int jail_enter(const struct jail_plan *plan, struct jail_report *ret, struct err
 		r = jail_landlock(&ret->landlock, e);
 	if (!r && ret->landlock)
 		ret->layers |= JAIL_LANDLOCK;
+	forget_environment();
 	ret->uid = getuid();
 	ret->gid = getgid();
 	return r;

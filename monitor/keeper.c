@@ -29,6 +29,7 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -44,6 +45,9 @@
 struct kept {
 	char id[VM_ID_MAX + 1];
 	char vsock_path[SOCK_PATH_MAX];
+	bool vsock_elsewhere; /* that is not in the VM's directory */
+	dev_t vsock_dev;      /* then: the socket that the VM made there */
+	ino_t vsock_ino;
 	bool detach, json;
 	pid_t pid;  /* 0: it has ended */
 	int socket; /* -1: it closed it */
@@ -144,6 +148,7 @@ int keeper_add(struct keeper *k, const struct keeper_vm *vm, unsigned layers,
 	}
 	kept->socket = pair[0];
 	snprintf(kept->id, sizeof(kept->id), "%s", vm->id);
+	kept->vsock_elsewhere = vm->vsock_path[0];
 	if (vm->vsock_path[0])
 		snprintf(kept->vsock_path, sizeof(kept->vsock_path), "%s", vm->vsock_path);
 	else
@@ -181,8 +186,26 @@ static void remove_dir(struct kept *v, bool keep_log, const char *json)
 	struct vmdir d;
 
 	v->here = false;
-	if (!vmdir_find(&d, v->id, NULL))
-		vmdir_remove(&d, keep_log, json);
+	if (vmdir_find(&d, v->id, NULL))
+		return;
+	if (v->vsock_ino) {
+		memcpy(d.vsock_path, v->vsock_path, sizeof(d.vsock_path));
+		d.vsock_dev = v->vsock_dev;
+		d.vsock_ino = v->vsock_ino;
+	}
+	vmdir_remove(&d, keep_log, json);
+}
+
+/* The VM is complete, and not jailed yet: what it made is what it should have made. */
+static void take_over(struct kept *v)
+{
+	struct stat st;
+
+	v->here = true;
+	if (v->vsock_elsewhere && !lstat(v->vsock_path, &st)) {
+		v->vsock_dev = st.st_dev;
+		v->vsock_ino = st.st_ino;
+	}
 }
 
 static void send_to(struct kept *v, enum keeper_verb verb, s32 value, int fd)
@@ -245,8 +268,8 @@ static void hear(struct keeper *k, struct kept *v)
 		return;
 	}
 	((char *)&got)[n] = 0;
-	if (got.m.verb == KEEPER_HERE && !v->bye) {
-		v->here = true;
+	if (got.m.verb == KEEPER_HERE && !v->here && !v->bye) {
+		take_over(v);
 	} else if (got.m.verb == KEEPER_DIAL && v->here) {
 		dial(v, (u32)got.m.value);
 	} else if (got.m.verb == KEEPER_BYE && v->here) {

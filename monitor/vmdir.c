@@ -251,7 +251,6 @@ int vmdir_find(struct vmdir *d, const char *id, struct err *e)
 	d->dir_fd = open(d->path, O_DIRECTORY | O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (d->dir_fd < 0)
 		return err_sys(e, errno, "cannot open %s", d->path);
-	vm_remove_linked_socket(d->dir_fd);
 	return 0;
 }
 

@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_keeper.c - a keeper and VMs that behave, misbehave, or die. */
+#include "monitor/keeper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "monitor/machine_int.h"
+#include "tests/lib/tmpdir.h"
+
+#define ID      "v"
+#define KILLED  (128 + SIGKILL)
+
+struct fix {
+	char *tmp;
+	char run[256], dir[300];
+};
+
+static void touch(const struct fix *f, const char *name)
+{
+	char path[512];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", f->dir, name);
+	fd = open(path, O_WRONLY | O_CREAT, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+}
+
+static bool there(const struct fix *f, const char *name)
+{
+	char path[512];
+
+	snprintf(path, sizeof(path), "%s/%s", f->dir, name);
+	return access(path, F_OK) == 0;
+}
+
+static int set_up(void **state)
+{
+	struct fix *f = calloc(1, sizeof(*f));
+
+	f->tmp = tmpdir_make();
+	snprintf(f->run, sizeof(f->run), "%s/run", f->tmp);
+	snprintf(f->dir, sizeof(f->dir), "%s/" ID, f->run);
+	assert_int_equal(mkdir(f->run, 0700), 0);
+	assert_int_equal(mkdir(f->dir, 0700), 0);
+	setenv("KELVIN_RUN_DIR", f->run, 1);
+	touch(f, "pid");
+	touch(f, "log");
+	touch(f, "api.sock");
+	*state = f;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct fix *f = *state;
+
+	tmpdir_remove(f->tmp);
+	free(f);
+	return 0;
+}
+
+/* A keeper with one VM that is @run. Returns the exit status it would have. */
+static int keep(int (*run)(void *, int, const char *), bool detach)
+{
+	struct keeper_vm vm = {.id = ID, .vsock_path = "", .detach = detach};
+	struct keeper *k;
+	struct err e;
+
+	assert_int_equal(keeper_create(&k, 1, &e), 0);
+	assert_int_equal(keeper_add(k, &vm, 0, run, NULL, &e), 0);
+	return keeper_run(k);
+}
+
+static void say(int fd, u32 verb, s32 value)
+{
+	struct keeper_msg m = {verb, value};
+
+	if (send(fd, &m, sizeof(m), MSG_NOSIGNAL) != (ssize_t)sizeof(m))
+		_exit(90);
+}
+
+/* Nothing more is to happen to this VM than its end. */
+static int wait_for_the_end(int fd)
+{
+	char c;
+
+	while (recv(fd, &c, 1, 0) > 0)
+		;
+	sleep(20);
+	return 91;
+}
+
+static int quiet(void *ctx, int fd, const char *cgroup)
+{
+	return 3;
+}
+
+static void test_status(void **state)
+{
+	struct fix *f = *state;
+
+	assert_int_equal(keep(quiet, false), 3);
+	assert_true(there(f, "pid")); /* it never said that this was its own */
+}
+
+static int takes_leave(void *ctx, int fd, const char *cgroup)
+{
+	if (keeper_here(fd, NULL))
+		return 1;
+	keeper_bye(fd, true, "{\"a\": 1}");
+	return 5;
+}
+
+static void test_leave(void **state)
+{
+	struct fix *f = *state;
+	char path[512], text[64] = "";
+	int fd;
+
+	assert_int_equal(keep(takes_leave, true), 5);
+	assert_true(there(f, "log") && there(f, "exit.json"));
+	assert_false(there(f, "pid") || there(f, "api.sock"));
+	snprintf(path, sizeof(path), "%s/exit.json", f->dir);
+	fd = open(path, O_RDONLY);
+	assert_true(read(fd, text, sizeof(text) - 1) > 0);
+	close(fd);
+	assert_string_equal(text, "{\"a\": 1}");
+}
+
+/* In the foreground nothing is kept, whatever the VM says. */
+static void test_leave_in_the_foreground(void **state)
+{
+	struct fix *f = *state;
+
+	assert_int_equal(keep(takes_leave, false), 5);
+	assert_int_equal(access(f->dir, F_OK), -1);
+}
+
+static int dies(void *ctx, int fd, const char *cgroup)
+{
+	keeper_here(fd, NULL);
+	raise(SIGKILL);
+	return 0;
+}
+
+static void test_death(void **state)
+{
+	struct fix *f = *state;
+
+	assert_int_equal(keep(dies, true), KILLED);
+	assert_true(there(f, "log") && there(f, "exit.json"));
+	assert_false(there(f, "pid"));
+}
+
+static int ends_without_leave(void *ctx, int fd, const char *cgroup)
+{
+	keeper_here(fd, NULL);
+	return 7;
+}
+
+static void test_end_without_leave(void **state)
+{
+	struct fix *f = *state;
+
+	assert_int_equal(keep(ends_without_leave, true), 7);
+	assert_int_equal(access(f->dir, F_OK), -1);
+}
+
+static int dials_too_early(void *ctx, int fd, const char *cgroup)
+{
+	say(fd, KEEPER_DIAL, 1);
+	return wait_for_the_end(fd);
+}
+
+static int leaves_too_early(void *ctx, int fd, const char *cgroup)
+{
+	say(fd, KEEPER_BYE, 0);
+	return wait_for_the_end(fd);
+}
+
+static int is_here_twice(void *ctx, int fd, const char *cgroup)
+{
+	say(fd, KEEPER_HERE, 0);
+	say(fd, KEEPER_HERE, 0);
+	return wait_for_the_end(fd);
+}
+
+static int says_nonsense(void *ctx, int fd, const char *cgroup)
+{
+	say(fd, KEEPER_HERE, 0);
+	say(fd, 0x7fffffff, -1);
+	return wait_for_the_end(fd);
+}
+
+static int answers_itself(void *ctx, int fd, const char *cgroup)
+{
+	say(fd, KEEPER_HERE, 0);
+	say(fd, KEEPER_DIALED, 0);
+	return wait_for_the_end(fd);
+}
+
+static int says_half(void *ctx, int fd, const char *cgroup)
+{
+	if (send(fd, "abc", 3, 0) != 3)
+		return 90;
+	return wait_for_the_end(fd);
+}
+
+static int does_not_listen(void *ctx, int fd, const char *cgroup)
+{
+	say(fd, KEEPER_HERE, 0);
+	for (int i = 0; i < 100000; i++)
+		say(fd, KEEPER_DIAL, 1234);
+	return wait_for_the_end(fd);
+}
+
+static void test_misbehaviour_ends_the_vm(void **state)
+{
+	int (*const bad[])(void *, int, const char *) = {dials_too_early, leaves_too_early,
+		is_here_twice, says_nonsense, answers_itself, says_half, does_not_listen};
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_int_equal(keep(bad[i], false), KILLED);
+}
+
+/* The descriptor that came with an answer of @want, or -1. */
+static int answered(int fd, s32 want)
+{
+	struct keeper_msg m;
+	struct iovec iov = {&m, sizeof(m)};
+	char control[CMSG_SPACE(sizeof(int))];
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
+		.msg_controllen = sizeof(control)};
+	int got = -1;
+
+	if (recvmsg(fd, &msg, 0) != (ssize_t)sizeof(m) || m.verb != KEEPER_DIALED ||
+		m.value != want)
+		_exit(92);
+	if (CMSG_FIRSTHDR(&msg))
+		memcpy(&got, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(got));
+	return got;
+}
+
+static int dials(void *ctx, int fd, const char *cgroup)
+{
+	char text[6] = "";
+	int sock;
+
+	say(fd, KEEPER_HERE, 0);
+	say(fd, KEEPER_DIAL, 77);
+	say(fd, KEEPER_DIAL, 78);
+	say(fd, KEEPER_DIAL, -1); /* port 2^32 - 1 */
+	sock = answered(fd, 0);
+	if (sock < 0 || answered(fd, -ENOENT) != -1 || answered(fd, -ENOENT) != -1)
+		return 93;
+	if (!(fcntl(sock, F_GETFL) & O_NONBLOCK) || write(sock, "hello", 5) != 5)
+		return 94;
+	fcntl(sock, F_SETFL, 0);
+	if (read(sock, text, 5) != 5 || strcmp(text, "world") != 0)
+		return 95;
+	keeper_bye(fd, false, NULL);
+	return 0;
+}
+
+static void serve(int listen_fd)
+{
+	char text[6] = "";
+	int fd = accept(listen_fd, NULL, NULL);
+
+	if (read(fd, text, 5) == 5 && !strcmp(text, "hello") && write(fd, "world", 5) == 5)
+		_exit(0);
+	_exit(1);
+}
+
+static void test_dial(void **state)
+{
+	struct fix *f = *state;
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0), status;
+	pid_t pid;
+
+	assert_true(snprintf(sa.sun_path, sizeof(sa.sun_path), "%s/vsock.sock_77", f->dir) <
+		(int)sizeof(sa.sun_path));
+	assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	assert_int_equal(listen(fd, 4), 0);
+	pid = fork();
+	if (pid == 0)
+		serve(fd);
+	close(fd);
+	assert_int_equal(keep(dials, false), 0);
+	/* The keeper may have reaped it. */
+	if (waitpid(pid, &status, 0) == pid)
+		assert_int_equal(status, 0);
+}
+
+static int has_its_keeper_signalled(void *ctx, int fd, const char *cgroup)
+{
+	sigset_t none;
+
+	/* The keepers of the cases before this one left theirs blocked in the one process. */
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	say(fd, KEEPER_HERE, 0);
+	kill(getppid(), SIGTERM);
+	return wait_for_the_end(fd);
+}
+
+static void test_signals_are_passed_on(void **state)
+{
+	assert_int_equal(keep(has_its_keeper_signalled, false), 128 + SIGTERM);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(test_status),
+		T(test_leave),
+		T(test_leave_in_the_foreground),
+		T(test_death),
+		T(test_end_without_leave),
+		T(test_misbehaviour_ends_the_vm),
+		T(test_dial),
+		T(test_signals_are_passed_on),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
