@@ -568,7 +568,10 @@ void ring_writev(struct ring *r, struct ring_op *op, int fd, const struct iovec 
 	finish(r, sqe, op);
 }
 
-/* Ends an operation that needed no submission; @res as a system call gives it. */
+/*
+ * Ends an operation that needed no submission; @res as a system call gives it.
+ * syscalls[L]: readv, writev
+ */
 static void end_at_once(struct ring *r, struct ring_op *op, ssize_t res)
 {
 	must(!op->busy && op->done);

@@ -8,7 +8,7 @@
 #include "monitor/base/types.h"
 
 /* 0 for a clock that is not there (any more), as that of a thread which ended.
- * syscalls[LV]: clock_gettime - of a thread; for the rest the vDSO does, where it can */
+ * syscalls[LVW]: clock_gettime - of a thread; for the rest the vDSO does, where it can */
 static inline u64 clock_ns(clockid_t clock)
 {
 	struct timespec ts;
