@@ -6,6 +6,7 @@
  * Checked against arithmetic that cannot overflow and copies byte by byte: what lies in one region
  * comes through, at its place; nothing else does, and then nothing was written.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -14,16 +15,17 @@
 #include "memory/memory.h"
 #include "tests/fuzz/fuzz.h"
 
-#define SMALL   (MEM_MIN_SIZE + MEM_PAGE)
-#define BIG     (MEM_GAP_GPA + MEM_MIN_SIZE)
-#define COPY    512u
-#define NEAR    (1u << 20)
-#define IOVS    8u
-#define IOV_LEN 40u
+#define SMALL    (MEM_MIN_SIZE + MEM_PAGE)
+#define FILE_LEN MEM_MIN_SIZE
+#define BIG      (MEM_GAP_GPA + MEM_MIN_SIZE)
+#define COPY     512u
+#define NEAR     (1u << 20)
+#define IOVS     8u
+#define IOV_LEN  40u
 
 static struct {
 	struct mem *small, *big;
-	int file; /* of one page of 0x5a */
+	int file; /* FILE_LEN, the first page of 0x5a */
 	u8 here[COPY], there[COPY], host[IOVS * IOV_LEN + 8], buf[IOVS][IOV_LEN];
 } t;
 
@@ -36,6 +38,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	t.file = memfd_create("fuzz", MFD_CLOEXEC);
 	memset(page, 0x5a, sizeof(page));
 	must(t.file >= 0 && write(t.file, page, sizeof(page)) == (ssize_t)sizeof(page));
+	must(!ftruncate(t.file, FILE_LEN));
 	return 0;
 }
 
@@ -163,6 +166,31 @@ static void lists(struct fz *f)
 	}
 }
 
+/* Pages of the host's pool, of which there may be none. */
+static void make_huge(u64 size)
+{
+	struct mem *m = NULL;
+	struct err e = {0};
+	int r = mem_create(&m, size, MEM_HUGE, &e);
+
+	must(!r == (m != NULL) && !r == !e.msg[0]);
+	must(size % MEM_HUGE_PAGE ? r == -EINVAL : !r || r == -ENOMEM);
+	mem_destroy(&m);
+	mem_destroy(&m); /* there is none any more */
+}
+
+/* A file as RAM: of @size or not. */
+static void map_file(u64 size)
+{
+	struct mem *m = NULL;
+	struct err e = {0};
+	bool ok = size == FILE_LEN;
+
+	must(!mem_map_file(&m, t.file, size, &e) == ok && (m != NULL) == ok && !e.msg[0] == ok);
+	mem_destroy(&m);
+	must(mem_map_file(&m, -1, size, &e) == -EBADF);
+}
+
 /* RAM of any size, and pieces of a file in it. */
 static void make(struct fz *f)
 {
@@ -174,8 +202,11 @@ static void make(struct fz *f)
 	u64 gpa, len;
 	u8 byte = 0;
 
+	map_file(fz_u8(f) & 1 ? FILE_LEN : size);
 	if (ok && size > 64 << 20)
 		return; /* the host may not have so much */
+	if (fz_u8(f) < 32)
+		make_huge(size);
 	must(!mem_create(&m, size, backing, &e) == ok && (m != NULL) == ok);
 	must(ok || e.msg[0]);
 	if (!ok)
@@ -189,6 +220,7 @@ static void make(struct fz *f)
 	must(mem_map_piece(m, gpa, len, t.file, 0) == ok && m->piece_count == ok);
 	if (ok)
 		must(mem_read(m, gpa, &byte, 1) && byte == 0x5a);
+	must(!mem_map_piece(m, gpa, len, -1, 0));
 	mem_destroy(&m);
 	must(!m);
 }
