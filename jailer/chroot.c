@@ -8,7 +8,7 @@
  *  4. network namespace; into the cgroup; mount, IPC and UTS namespaces, the tree as root
  *  5. with --daemonize or --new-pid-ns a child, which waits for its pid file
  *  6. the pid file; the root directory is given to the uid: the jail is complete
- *  7. umask 077, rlimits, no_new_privs, ids, capabilities; exec with an empty environment
+ *  7. umask 077, rlimits, no_new_privs, keyring, ids, capabilities; exec with an empty environment
  *
  * Killed before 6, it leaves a directory that only root can enter and no process. A step that fails
  * ends it, with the tree removed. After 7 has begun it can only say what is left.
@@ -171,6 +171,7 @@ static int become_monitor(const struct jailing *j, int report_fd, struct err *e)
 	r = jail_rlimits(&spec->rlimits, e);
 	if (r == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		r = err_sys(e, errno, "cannot give up gaining privileges (no_new_privs)");
+	r = r ? r : jail_drop_keyring(e);
 	r = r ? r : jail_drop_ids(spec->uid, spec->gid, e);
 	r = r ? r : jail_drop_caps(e);
 	return r ? r : exec_monitor(j, report_fd, e);

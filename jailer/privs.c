@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/keyctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -32,6 +33,14 @@ int jail_rlimits(const struct jail_rlimits *l, struct err *e)
 			return err_sys(e, errno, "cannot set %s to %llu", limits[i].name,
 				(unsigned long long)limits[i].value);
 	}
+	return 0;
+}
+
+int jail_drop_keyring(struct err *e)
+{
+	/* A kernel may have been built without keys. */
+	if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS)
+		return err_sys(e, errno, "cannot leave the session's keyring (keyctl)");
 	return 0;
 }
 

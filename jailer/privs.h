@@ -3,8 +3,8 @@
  * privs.h - giving up what the kernel grants a process: ids, capabilities, resources.
  *
  * For a process with one thread: the system calls here act on the calling thread, and threads that
- * exist already would keep what they have. The order is rlimits, ids, capabilities; each is without
- * a way back. Half done is not undone: whoever gets an error must end the process.
+ * exist already would keep what they have. The order is rlimits, keyring, ids, capabilities. There
+ * is no way back, and half done is not undone: whoever gets an error must end the process.
  */
 #ifndef KELVIN_JAILER_PRIVS_H
 #define KELVIN_JAILER_PRIVS_H
@@ -24,6 +24,13 @@ struct jail_rlimits {
 
 /* Both the soft and the hard limits; core dumps are switched off besides. */
 int jail_rlimits(const struct jail_rlimits *l, struct err *e);
+
+/*
+ * A session keyring of its own, empty: whoever was in the old one could read what the login has put
+ * there (tickets, disk keys), whatever its ids are. Call before jail_drop_ids(), so that it is not
+ * of the new user's quota.
+ */
+int jail_drop_keyring(struct err *e);
 
 /*
  * No supplementary groups, and real, effective, saved and file-system ids are @uid and @gid, which

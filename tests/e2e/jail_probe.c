@@ -2,14 +2,15 @@
 /*
  * jail_probe.c - played as a monitor by the jailer's tests: prints what it sees and can do.
  *
- * There is no /proc in the jail, so it asks the kernel. One "key value" a line; what it should not
- * be able to do is tried, and the errno told. Its last argument may name a way to end: "sleep",
- * "fill" (writes until something stops it).
+ * There is no /proc in the jail, so it asks the kernel; where there is one it does nothing, since
+ * what it should not be able to do is tried, and the errno told. One "key value" a line. Its last
+ * argument may name a way to end: "sleep", "fill" (writes until something stops it).
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/keyctl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -154,6 +155,8 @@ static void attempts(const char *self, const char *abstract, pid_t other)
 	attempt("write-self", open(self, O_WRONLY | O_CLOEXEC));
 	attempt("chmod-self", chmod(self, 0777));
 	attempt("proc", open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+	attempt("key", syscall(SYS_keyctl, KEYCTL_SEARCH, KEY_SPEC_SESSION_KEYRING, "user",
+		"kelvin-secret", 0));
 	attempt("up", open("/../../../../etc/passwd", O_RDONLY | O_CLOEXEC));
 	attempt("ptrace", other > 0 ? ptrace(PTRACE_ATTACH, other, NULL, NULL) : -1);
 	attempt("kill", other > 0 ? kill(other, 0) : -1);
@@ -181,6 +184,8 @@ int main(int argc, char **argv)
 	pid_t other = 0;
 	char cwd[64];
 
+	if (access("/proc/self", F_OK) == 0)
+		return 2;
 	look_at_descriptors();
 	for (int i = 1; i + 1 < argc; i++) {
 		if (strcmp(argv[i], "--abstract") == 0)

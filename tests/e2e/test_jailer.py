@@ -16,6 +16,8 @@ STEP = os.path.join(BUILD, 'tests', 'e2e', 'step')
 UID, GID = 4001, 4002
 DEVICES = {'/dev/net/tun': '10:200', '/dev/kvm': '10:232', '/dev/urandom': '1:9'}
 CLONE_NEWNET = 0x40000000
+SYS_ADD_KEY, SYS_KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, KEYCTL_SEARCH = 248, 250, 1, 10
+KEY_SPEC_SESSION_KEYRING = -3
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -427,6 +429,25 @@ def test_jail_J09_classics():
             os.waitpid(other, 0)
             os.close(ready)
             os.close(hold)
+
+
+def in_session_with_a_key():
+    libc.syscall(SYS_KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, None)
+    if libc.syscall(SYS_ADD_KEY, b'user', b'kelvin-secret', b'x', ctypes.c_size_t(1),
+                    KEY_SPEC_SESSION_KEYRING) < 0:
+        os._exit(77)
+    if libc.syscall(SYS_KEYCTL, KEYCTL_SEARCH, KEY_SPEC_SESSION_KEYRING, b'user',
+                    b'kelvin-secret', 0) < 0:
+        os._exit(78)
+
+
+def test_jail_session_keys_stay_outside():
+    with Jail() as j:
+        r = j.run(preexec_fn=in_session_with_a_key)
+        if r.code == 77:
+            raise Skip('no keys in this kernel')
+        assert r.code == 0, r
+        assert told(r.out)['try']['key'] == 'ENOKEY', r
 
 
 def test_jail_J10_resource_limits():
