@@ -17,8 +17,10 @@
  *   syscalls[L]: clone(PTHREAD_FLAGS), clone3, mmap, mprotect, rt_sigprocmask, futex
  *   syscalls[L]: set_robust_list, rseq - of the new thread, before it has a filter of its own
  *   syscalls[VW]: rt_sigprocmask, madvise(MADV_DONTNEED), exit
- * Locks, abort(), fdopendir():
+ * Locks, abort(), printf(), fdopendir():
  *   syscalls[LVW]: futex, getpid, gettid, tgkill, rt_sigprocmask, writev
+ *   syscalls[LVW]: rt_sigaction(SIGABRT)
+ *   syscalls[L]: ioctl(TCGETS)
  *   syscalls[V]: mmap - which fails, and need not be
  *   syscalls[LW]: fcntl(F_GETFL), fcntl(F_SETFD)
  * The kernel, to go on after a stop:
