@@ -34,7 +34,7 @@ static const struct opt_spec opts[] = {
 		OPT_CPU},
 	{"initrd", "FILE", "initial RAM disk", OPT_INITRD},
 	{"console", NULL, "a serial console at port 0x3f8 on stdin and stdout", OPT_CONSOLE},
-	{"boot", "auto|pvh|linux64", "protocol (default auto: PVH if the kernel has a note)",
+	{"boot", "auto|pvh|linux64", "protocol (auto: PVH if the kernel has a note)",
 		OPT_BOOT},
 	{"disk", "path=F,KEYS", "a disk, repeatable; KEYS:\n" DISK_KEYS, OPT_DISK},
 	{"net", "KEYS", "a network, repeatable; KEYS:\n" NET_KEYS, OPT_NET},
