@@ -11,7 +11,7 @@
  *
  *  1. the file systems: an empty root (root.c)
  *  2. the network: a namespace with nothing in it; open taps and sockets go on working
- *  3. resource limits
+ *  3. resource limits, and the keys of the session
  *  4. the ids, for ones that nobody else has (root only)
  *  5. all capabilities
  *  6. gaining privileges, core dumps, being traced (harden.c)
@@ -53,6 +53,8 @@ static int give_up_rights(const struct jail_plan *plan, struct jail_report *ret,
 
 	if (!r)
 		ret->layers |= JAIL_LIMITS;
+	if (!r)
+		r = jail_drop_keyring(e);
 	if (!r && plan->id) {
 		r = jail_drop_ids(plan->id, plan->id, e);
 		ret->layers |= JAIL_ID;
