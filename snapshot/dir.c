@@ -35,7 +35,7 @@
 #define DIR_FLAGS    (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 
 /* Every file a snapshot directory may hold, in this version and in those before. */
-static const char *const our_files[] = {SNAP_STATE_FILE, SNAP_MEMORY_FILE};
+static const char *const our_files[] = {SNAP_STATE_FILE, SNAP_MEMORY_FILE, SNAP_HOST_FILE};
 
 struct snap_dir {
 	const struct sys_ops *sys;
@@ -333,20 +333,53 @@ int snap_dir_create(struct snap_dir **ret, const struct sys_ops *sys, const char
 	return r;
 }
 
-int snap_dir_file(struct snap_dir *d, const char *name, int *ret_fd, struct err *e)
+/* Makes the file @name. Its descriptor, or an error. */
+static int make_file(struct snap_dir *d, const char *name, struct err *e)
 {
-	int fd;
-
-	if (!is_ours(name))
-		return err_set(e, -EINVAL, "snapshot %.256s: %.64s is no part of a snapshot",
-			d->path, name);
-	fd = (int)TEMP_FAILURE_RETRY(d->sys->openat(d->tmp_fd, name,
+	int fd = (int)TEMP_FAILURE_RETRY(d->sys->openat(d->tmp_fd, name,
 		O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
 	if (fd < 0)
 		return err_sys(e, errno, "snapshot %.256s: cannot create its file %s", d->path,
 			name);
+	return fd;
+}
+
+int snap_dir_file(struct snap_dir *d, const char *name, int *ret_fd, struct err *e)
+{
+	int fd;
+
+	/* The writer, which may have chosen the name, must not write that one. */
+	if (!is_ours(name) || !strcmp(name, SNAP_HOST_FILE))
+		return err_set(e, -EINVAL, "snapshot %.256s: %.64s is no part of a snapshot",
+			d->path, name);
+	fd = make_file(d, name, e);
+	if (fd < 0)
+		return fd;
 	*ret_fd = fd;
 	return 0;
+}
+
+int snap_dir_host(struct snap_dir *d, const char *text, size_t len, struct err *e)
+{
+	int fd, r = 0;
+
+	must(len && len <= SNAP_HOST_MAX);
+	fd = make_file(d, SNAP_HOST_FILE, e);
+	if (fd < 0)
+		return fd;
+	for (size_t at = 0; at < len && !r;) {
+		ssize_t n = TEMP_FAILURE_RETRY(d->sys->pwrite(fd, text + at, len - at, (off_t)at));
+
+		if (n <= 0)
+			r = fail(d, e, n ? errno : EIO, "cannot write its file host");
+		else
+			at += (size_t)n;
+	}
+	if (!r && d->sys->fsync(fd))
+		r = fail(d, e, errno, "cannot sync its file host");
+	if (d->sys->close(fd) && !r)
+		r = fail(d, e, errno, "cannot close its file host");
+	return r;
 }
 
 static int rename_tmp(const struct snap_dir *d, bool exchange)

@@ -41,21 +41,23 @@ static int open_file(struct snap *s, int dirfd, const char *name, struct stat *s
 	return fd_steal(&fd);
 }
 
-/* All of DIR/state into s->buf, @len bytes long. */
-static int read_state(struct snap *s, int fd, size_t len, struct err *e)
+/* All of the file @name, @len bytes long, into *ret, which is the snapshot's. */
+static int read_all(const struct snap *s, u8 **ret, int fd, const char *name, size_t len,
+	struct err *e)
 {
-	s->buf = malloc(len);
-	if (!s->buf)
-		return err_sys(e, ENOMEM, "snapshot %.256s: cannot read its state", s->dir);
+	*ret = malloc(len);
+	if (!*ret)
+		return err_sys(e, ENOMEM, "snapshot %.256s: cannot read its %s", s->dir, name);
 	for (size_t at = 0; at < len;) {
-		ssize_t n = TEMP_FAILURE_RETRY(pread(fd, s->buf + at, len - at, (off_t)at));
+		ssize_t n = TEMP_FAILURE_RETRY(pread(fd, *ret + at, len - at, (off_t)at));
 
 		if (n < 0)
-			return err_sys(e, errno, "snapshot %.256s: cannot read its state", s->dir);
+			return err_sys(e, errno, "snapshot %.256s: cannot read its %s", s->dir,
+				name);
 		if (!n)
 			return err_set(e, -EINVAL,
-				"snapshot %.256s: state ended at offset %zu while it was read",
-				s->dir, at);
+				"snapshot %.256s: %s ended at offset %zu while it was read", s->dir,
+				name, at);
 		at += (size_t)n;
 	}
 	return 0;
@@ -73,7 +75,7 @@ static int load_state(struct snap *s, int dirfd, struct err *e)
 		return err_set(e, -EINVAL,
 			"snapshot %.256s: state has %lld bytes: must be 1 to %u", s->dir,
 			(long long)st.st_size, SNAP_STATE_MAX);
-	r = read_state(s, fd, (size_t)st.st_size, e);
+	r = read_all(s, &s->buf, fd, SNAP_STATE_FILE, (size_t)st.st_size, e);
 	return r ? r : snap_parse(&s->state, s->dir, s->buf, (size_t)st.st_size, e);
 }
 
@@ -91,6 +93,27 @@ static int open_memory(struct snap *s, int dirfd, struct err *e)
 			" says %llu",
 			s->dir, (long long)st.st_size, (unsigned long long)s->state.map.size);
 	return 0;
+}
+
+/* What whoever made the directory wrote there; content is for the caller to judge. */
+static int load_host(struct snap *s, struct err *e)
+{
+	struct err why;
+	struct stat st;
+	_cleanup_fd_ int fd = open_file(s, s->dir_fd, SNAP_HOST_FILE, &st, &why);
+
+	if (fd == -ENOENT)
+		return 0;
+	if (fd < 0) {
+		*e = why;
+		return fd;
+	}
+	if (!st.st_size || st.st_size > SNAP_HOST_MAX)
+		return err_set(e, -EINVAL,
+			"snapshot %.256s: file host has %lld bytes: must be 1 to %u", s->dir,
+			(long long)st.st_size, SNAP_HOST_MAX);
+	s->host_len = (size_t)st.st_size;
+	return read_all(s, &s->host, fd, SNAP_HOST_FILE, s->host_len, e);
 }
 
 /* The files that travel with it: all must be there, as long as they were. */
@@ -158,6 +181,8 @@ int snap_open(struct snap **ret, const char *dir, struct err *e)
 		r = open_memory(s, s->dir_fd, e);
 	if (!r)
 		r = check_extra(s, e);
+	if (!r)
+		r = load_host(s, e);
 	if (r) {
 		snap_close(&s);
 		return r;
@@ -175,6 +200,7 @@ void snap_close(struct snap **sp)
 	fd_close(&s->memory_fd);
 	fd_close(&s->dir_fd);
 	free(s->buf);
+	free(s->host);
 	free(s->dir);
 	free(s);
 	*sp = NULL;
@@ -216,6 +242,12 @@ u64 snap_mem_data_bytes(const struct snap *s)
 int snap_mem_fd(const struct snap *s)
 {
 	return s->memory_fd;
+}
+
+const void *snap_host(const struct snap *s, size_t *ret_len)
+{
+	*ret_len = s->host_len;
+	return s->host;
 }
 
 u64 snap_created_ns(const struct snap *s)

@@ -28,6 +28,8 @@ int snap_parse_extra(struct snap_extra *x, unsigned *ret_n, const void *buf, siz
 struct snap {
 	char *dir;     /* as the caller named it, for messages */
 	u8 *buf;       /* DIR/state; what @state points into */
+	u8 *host;      /* DIR/host; NULL: none */
+	size_t host_len;
 	int dir_fd;    /* of DIR */
 	int memory_fd; /* read-only */
 	unsigned extra_count;

@@ -6,6 +6,7 @@
  *             little-endian (format.h draws it byte by byte)
  * DIR/memory  the linear RAM image, page-aligned, holes for zero pages, exactly mem->size long
  * DIR/disk.*  what a caller adds: overlays of disks
+ * DIR/host    text of whoever makes the directory, not of the writer; may be missing
  *
  * A snapshot is written to a temporary directory beside DIR, synced, and published by one rename.
  * A reader sees the old one, the new one or none. Two objects do that: struct snap_dir makes the
@@ -34,6 +35,8 @@
 
 #define SNAP_STATE_FILE   "state"
 #define SNAP_MEMORY_FILE  "memory"
+#define SNAP_HOST_FILE    "host"
+#define SNAP_HOST_MAX     (1u << 20) /* bytes of it */
 
 /*
  * The directory, for whoever may make one: a temporary one with empty files in it, and a name for
@@ -52,6 +55,8 @@ int snap_dir_create(struct snap_dir **ret, const struct sys_ops *sys, const char
  * and something (-EINVAL otherwise). The descriptor is the caller's.
  */
 int snap_dir_file(struct snap_dir *d, const char *name, int *ret_fd, struct err *e);
+/* Writes the file "host" in it, and syncs it. @len is from 1 to SNAP_HOST_MAX. */
+int snap_dir_host(struct snap_dir *d, const char *text, size_t len, struct err *e);
 /* Its files are synced. On success the snapshot is on stable storage. Frees *@d either way. */
 int snap_dir_commit(struct snap_dir **d, struct err *e);
 /* Removes everything that was made. NULL is fine. */
@@ -113,6 +118,8 @@ u64 snap_mem_data_bytes(const struct snap *s); /* of it, in pages that are not a
 int snap_mem_fd(const struct snap *s);         /* read-only; stays the snapshot's */
 /* -ENOENT, naming it, where there is no file @name of snap_add_file(). */
 int snap_has_file(const struct snap *s, const char *name, struct err *e);
+/* What the file "host" holds, *ret_len bytes, which stay the snapshot's; NULL: there is none. */
+const void *snap_host(const struct snap *s, size_t *ret_len);
 u64 snap_created_ns(const struct snap *s);     /* CLOCK_REALTIME */
 bool snap_trusted(const struct snap *s); /* owned by us or root and writable by nobody else */
 

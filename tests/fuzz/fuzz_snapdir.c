@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz_snapdir.c - a snapshot directory whose owner is hostile (H01 to H14): state, memory and the
- * files of disks, on a real file system. The input says what is in a good one; then it changes bytes
- * of each file, cuts and lengthens them, and puts links, pipes and directories in their places.
+ * fuzz_snapdir.c - a snapshot directory whose owner is hostile (H01 to H14): state, memory, the files
+ * of disks and the host's own, on a real file system. The input says what is in a good one; then it
+ * changes bytes of each file, cuts and lengthens them, and puts links, pipes and directories in their
+ * places.
  *
  * Checked: a good one opens, maps and verifies; one whose memory or disk was changed may open, but
  * does not verify; a refusal has a reason; no descriptor stays open and nothing blocks.
@@ -22,6 +23,7 @@
 
 #define CHUNKS_MAX 40u
 #define DISK       "disk.disk0"
+#define HOST_LEN   100u
 
 static struct {
 	char top[64];
@@ -121,6 +123,9 @@ static void make(struct fz *f)
 		.crc_len = t.crcs * sizeof(u32)};
 
 	drop_file(DISK);
+	drop_file(SNAP_HOST_FILE);
+	if (t.has_disk)
+		close(make_file(SNAP_HOST_FILE, HOST_LEN));
 	snap_encode_begin(&t.state);
 	snap_encode_section(&t.state, "vm", 1, "hello", 5);
 	if (t.has_disk) {
@@ -164,8 +169,9 @@ static void change_file(struct fz *f)
 /* Something else in the place of a file. */
 static void replace(struct fz *f)
 {
-	static const char *const names[] = {SNAP_STATE_FILE, SNAP_MEMORY_FILE, DISK};
-	const char *name = names[fz_below(f, 3)];
+	static const char *const names[] = {SNAP_STATE_FILE, SNAP_MEMORY_FILE, DISK,
+		SNAP_HOST_FILE};
+	const char *name = names[fz_below(f, 4)];
 
 	drop_file(name);
 	switch (fz_below(f, 4)) {
@@ -225,6 +231,7 @@ static void count(void *ctx, u64 done, u64 total)
 
 static void look(void)
 {
+	size_t host_len;
 	u64 last = 0;
 	struct err e = {0};
 	struct mem *m;
@@ -241,6 +248,8 @@ static void look(void)
 		must(snap_section_at(s, i)->tag[0]);
 	must(t.changed || snap_created_ns(s) == 12345);
 	must(t.changed || !snap_has_file(s, DISK, NULL) == t.has_disk);
+	must(t.changed || !!snap_host(s, &host_len) == t.has_disk);
+	must(!snap_host(s, &host_len) == !host_len && host_len <= SNAP_HOST_MAX);
 	must(!mem_map_file(&m, snap_mem_fd(s), snap_mem_size(s), &e));
 	mem_destroy(&m);
 	r = snap_verify(s, count, &last, &e);

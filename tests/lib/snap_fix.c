@@ -33,6 +33,8 @@ int snap_pair_begin(struct snap_pair *p, const struct sys_ops *sys, const char *
 	*p = (struct snap_pair){0};
 	r = snap_dir_create(&p->dir, sys, dir, force, e);
 	if (!r)
+		r = snap_dir_host(p->dir, SNAP_FIX_HOST, sizeof(SNAP_FIX_HOST) - 1, e);
+	if (!r)
 		r = snap_dir_file(p->dir, SNAP_STATE_FILE, &state_fd, e);
 	if (!r)
 		r = snap_dir_file(p->dir, SNAP_MEMORY_FILE, &memory_fd, e);

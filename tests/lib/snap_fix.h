@@ -7,6 +7,8 @@
 
 #define SNAP_FIX_SIZE (MEM_MIN_SIZE + 3 * MEM_PAGE) /* 33 chunks, the last one short */
 
+#define SNAP_FIX_HOST "what the host says"
+
 struct snap_fix {
 	char *top;     /* the test's own directory */
 	char dir[256]; /* the snapshot in it */
@@ -30,7 +32,7 @@ struct snap_pair {
 	struct snap_writer *w;
 };
 
-/* snap_dir_create(), the two files, snap_create(). Nothing is left where it fails. */
+/* snap_dir_create(), the file host, the other two, snap_create(). Nothing is left where it fails. */
 int snap_pair_begin(struct snap_pair *p, const struct sys_ops *sys, const char *dir, bool force,
 	struct err *e);
 /* snap_finish(), and snap_dir_commit() if that went well. */

@@ -80,7 +80,7 @@ static void test_h13_round_trip(void **state)
 	assert_int_equal(stat(f->dir, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0700);
 	assert_int_equal(dir_count(f->top, ""), 1);
-	assert_int_equal(dir_count(f->dir, ""), 2);
+	assert_int_equal(dir_count(f->dir, ""), 3);
 	snap_close(&s);
 	assert_null(s);
 	snap_close(&s);
@@ -394,7 +394,7 @@ static void test_files_by_name(void **state)
 {
 	static const char *const good[] = {"state", "memory", "disk.a"};
 	static const char *const bad[] = {"", ".", "..", "thesis", "disk.", "disk./x", "../disk.a",
-		"/tmp/disk.a", "state/x", "disk.a/../../x"};
+		"/tmp/disk.a", "state/x", "disk.a/../../x", "host"};
 	const struct snap_fix *f = *state;
 	unsigned fds = fd_count();
 	struct snap_dir *d;
@@ -423,6 +423,47 @@ static void test_files_by_name(void **state)
 	assert_int_equal(dir_count(f->top, ""), 1);
 }
 
+/* What whoever makes the directory wrote there, next to what the writer did. */
+static void test_host_file(void **state)
+{
+	const struct snap_fix *f = *state;
+	char path[300];
+	struct err e = {0};
+	struct snap *s;
+	size_t len;
+
+	assert_int_equal(snap_open(&s, f->dir, &e), 0);
+	assert_int_equal(sizeof(SNAP_FIX_HOST) - 1, (snap_host(s, &len), len));
+	assert_memory_equal(snap_host(s, &len), SNAP_FIX_HOST, len);
+	assert_int_equal(snap_verify(s, NULL, NULL, &e), 0);
+	snap_close(&s);
+	snprintf(path, sizeof(path), "%s/host", f->dir);
+	assert_int_equal(chmod(path, 0622), 0);
+	assert_int_equal(snap_open(&s, f->dir, &e), 0);
+	assert_false(snap_trusted(s));
+	snap_close(&s);
+	assert_int_equal(truncate(path, 0), 0);
+	assert_int_equal(snap_open(&s, f->dir, &e), -EINVAL);
+	assert_non_null(strstr(e.msg, "file host has 0 bytes"));
+	assert_int_equal(truncate(path, SNAP_HOST_MAX + 1), 0);
+	assert_int_equal(snap_open(&s, f->dir, &e), -EINVAL);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(symlink("state", path), 0);
+	assert_int_equal(snap_open(&s, f->dir, &e), -ELOOP);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(snap_open(&s, f->dir, &e), -EINVAL);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(snap_open(&s, f->dir, &e), 0);
+	assert_null(snap_host(s, &len));
+	assert_true(snap_trusted(s));
+	snap_close(&s);
+	/* It goes with the rest when another takes the name. */
+	assert_int_equal(snap_fix_write(f->dir, f->mem, true, &e), 0);
+	assert_int_equal(snap_fix_write(f->dir, f->mem, true, &e), 0);
+	assert_int_equal(dir_count(f->top, ""), 1);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, snap_fix_setup, snap_fix_teardown)
 
 int main(void)
@@ -443,6 +484,7 @@ int main(void)
 		T(test_d05_two_writers),
 		T(test_sweep),
 		T(test_files_by_name),
+		T(test_host_file),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -114,6 +114,8 @@ static int fake_renameat2(int olddir, const char *old, int newdir, const char *n
 		assert_true(is_synced(olddir, path));
 		snprintf(path, sizeof(path), "%s/" SNAP_MEMORY_FILE, old);
 		assert_true(is_synced(olddir, path));
+		snprintf(path, sizeof(path), "%s/" SNAP_HOST_FILE, old);
+		assert_true(is_synced(olddir, path));
 	}
 	if (fake.no_rename_flags && flags) {
 		errno = EINVAL;
@@ -311,8 +313,8 @@ static void check_result(const char *dir, int r, bool had_old, const struct err 
 		assert_ptr_equal(is, new_mem);
 		assert_false(fake.promise);
 		/* The name last of all. */
-		assert_int_equal(fake.sync_count, 4);
-		assert_int_equal(fake.synced[3], inode_of(dir, ".."));
+		assert_int_equal(fake.sync_count, 5);
+		assert_int_equal(fake.synced[4], inode_of(dir, ".."));
 		return;
 	}
 	assert_non_null(strstr(e->msg, dir));
