@@ -8,11 +8,15 @@
  * on: with --stop it waits, paused, on this connection, until it is told to end.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "monitor/base/cleanup.h"
+#include "monitor/dev_spec.h"
 #include "monitor/vm_verb.h"
 #include "monitor/vmfind.h"
 #include "snapshot/snapshot.h"
@@ -107,10 +111,63 @@ static int ask_for_names(struct taking *t, struct err *e)
 	return 0;
 }
 
+/* Whether nobody but root and us can have put there what is open at @fd. */
+static bool is_trusted(int fd)
+{
+	struct stat st;
+
+	return !fstat(fd, &st) && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)) &&
+		(st.st_uid == 0 || st.st_uid == geteuid()) &&
+		!(st.st_mode & (S_IWGRP | S_IWOTH));
+}
+
+/* Into @buf, which holds SNAP_HOST_MAX; *ret_len is 0 where there is none, or not to be trusted. */
+static int read_devices(const char *id, char *buf, size_t *ret_len, struct err *e)
+{
+	_cleanup_fd_ int dir = -1, fd = -1;
+	char path[PATH_MAX];
+	ssize_t n;
+	int r = vm_path(path, sizeof(path), id, NULL, e);
+
+	*ret_len = 0;
+	if (r)
+		return r;
+	dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (dir >= 0)
+		fd = openat(dir, VM_DEVICES_FILE,
+			O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd < 0 && dir >= 0 && errno == ENOENT)
+		return 0;
+	if (fd < 0)
+		return err_sys(e, errno, "cannot open %s/" VM_DEVICES_FILE, path);
+	if (!is_trusted(dir) || !is_trusted(fd))
+		return 0;
+	n = TEMP_FAILURE_RETRY(read(fd, buf, SNAP_HOST_MAX));
+	if (n < 0)
+		return err_sys(e, errno, "cannot read %s/" VM_DEVICES_FILE, path);
+	*ret_len = (size_t)n;
+	return dev_host_check(buf, *ret_len, e) ? err_wrap(e, "%s/" VM_DEVICES_FILE, path) : 0;
+}
+
+/* What the VM has of the host, as it was written down before its guest ran. */
+static int write_host(const struct taking *t, struct err *e)
+{
+	_cleanup_free_ char *buf = malloc(SNAP_HOST_MAX);
+	size_t len;
+	int r;
+
+	if (!buf)
+		return err_sys(e, ENOMEM, "cannot start a snapshot");
+	r = read_devices(t->id, buf, &len, e);
+	return r || !len ? r : snap_dir_host(t->dir, buf, len, e);
+}
+
 static int make_files(struct taking *t, struct err *e)
 {
 	int r = snap_dir_create(&t->dir, &sys_host, t->path, t->force, e);
 
+	if (!r)
+		r = write_host(t, e);
 	for (size_t i = 0; !r && i < json_array_size(t->names); i++) {
 		const char *name = json_string_value(json_array_get(t->names, i));
 

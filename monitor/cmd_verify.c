@@ -7,6 +7,7 @@
 #include "monitor/show.h"
 #include "monitor/base/clock.h"
 #include "monitor/cmos.h"
+#include "monitor/dev_spec.h"
 #include "monitor/i8042.h"
 #include "monitor/verb.h"
 #include "monitor/vm_verb.h"
@@ -66,11 +67,16 @@ static int check_section(const struct snap_section *s, struct err *e)
 static int check_all(const struct snap *s, struct err *e)
 {
 	bool tty = isatty(STDERR_FILENO);
+	const void *host;
+	size_t host_len;
 	struct progress progress = {.shown_ns = monotonic_ns()};
 	int r = 0;
 
 	for (unsigned i = 0; i < snap_section_count(s) && !r; i++)
 		r = check_section(snap_section_at(s, i), e);
+	host = snap_host(s, &host_len);
+	if (!r && host)
+		r = dev_host_check(host, host_len, e);
 	if (!r)
 		r = snap_verify(s, tty ? show_progress : NULL, &progress, e);
 	if (progress.shown)

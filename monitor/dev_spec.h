@@ -3,7 +3,8 @@
  * dev_spec.h - disks and networks as the operator asks for them: from the command line, from a
  * snapshot, and as JSON for the API and for the next snapshot. Plain data.
  *
- * disk_spec.c and net_spec.c fill them, devices.c makes devices of them.
+ * disk_spec.c and net_spec.c fill them, host_spec.c says which names of a snapshot count, devices.c
+ * makes devices of them.
  */
 #ifndef KELVIN_MONITOR_DEV_SPEC_H
 #define KELVIN_MONITOR_DEV_SPEC_H
@@ -30,6 +31,7 @@ struct disk_spec {
 	enum disk_sync sync;
 	struct limit_config limit;
 	/* Of a snapshot. */
+	const char *unnamed; /* why its path does not count, so that there is none; or NULL */
 	char saved_overlay[PATH_MAX]; /* the overlay in it; empty: none */
 	bool has_identity;
 	struct disk_identity identity; /* the image as it was; checked unless named again */
@@ -50,6 +52,7 @@ struct net_spec {
 	unsigned queues;
 	bool allow_spoof;
 	struct limit_config rx, tx;
+	const char *unnamed; /* why what a snapshot names does not count; or NULL */
 };
 
 struct dev_spec {
@@ -66,11 +69,22 @@ struct dev_spec {
 int disk_option(struct dev_spec *d, const char *text, bool changes, struct err *e);
 int net_option(struct dev_spec *d, const char *text, bool changes, struct err *e);
 
-/* For "machine" in a snapshot, and back. What comes back is hostile; @trusted: paths count. */
+/* For "machine" in a snapshot, and back. What comes back is hostile: see dev_host_vouch(). */
 json_t *disk_to_json(const struct disk_spec *s);
-int disk_from_json(struct disk_spec *s, json_t *j, bool trusted, struct err *e);
+int disk_from_json(struct disk_spec *s, json_t *j, struct err *e);
 json_t *net_to_json(const struct net_spec *s);
-int net_from_json(struct net_spec *s, json_t *j, bool trusted, struct err *e);
+int net_from_json(struct net_spec *s, json_t *j, struct err *e);
+
+/* What @d has of the host, for a snapshot's file `host`; to be freed. NULL: no memory for it. */
+char *dev_host_text(const struct dev_spec *d);
+/* Whether @text is such a text. -EINVAL where it is not. */
+int dev_host_check(const void *text, size_t len, struct err *e);
+/*
+ * @d is of a snapshot's "machine". What the snapshot's `host` does not say as well is marked as
+ * unnamed, and all of it where there is no @text (NULL) or the snapshot is not @trusted. -EINVAL
+ * where @text is none, or contradicts what cannot be named again.
+ */
+int dev_host_vouch(struct dev_spec *d, const void *text, size_t len, bool trusted, struct err *e);
 
 /*
  * Clones of one command share no overlay, TAP or socket: "%d" in their names becomes @number.

@@ -103,10 +103,10 @@ static int open_disk(struct disk **ret, const struct disk_spec *s, struct handed
 	};
 	int r;
 
-	if (!s->path[0])
+	if (s->unnamed)
 		return err_set(e, -EINVAL,
-			"disk \"%s\": the snapshot is not yours alone, so its paths do not count: "
-			"name the disk with --disk id=%s,path=FILE", s->id, s->id);
+			"disk \"%s\": %s: name the disk with --disk id=%s,path=FILE", s->id,
+			s->unnamed, s->id);
 	r = image ? disk_adopt(ret, &cfg, fd_steal(&image->fd), ring, e)
 		  : disk_open(ret, &cfg, ring, e);
 	if (r)
@@ -137,28 +137,21 @@ static int add_disk(struct machine *m, unsigned n, struct err *e)
 
 static int open_net(struct net_backend *ret, const struct net_spec *s, struct err *e)
 {
+	const char *unnamed = s->unnamed;
 	int r;
 
-	switch (s->way) {
-	case NET_BY_TAP:
-		r = s->tap[0] ? net_tap_open(ret, s->tap, s->queues, e) : -ENODEV;
-		break;
-	case NET_BY_FD:
-		r = s->fd >= 0 ? net_tap_from_fd(ret, s->fd, e) : -ENODEV;
-		break;
-	case NET_BY_PASST:
-		r = s->sock[0] ? net_passt_open(ret, s->sock, e) : -ENODEV;
-		break;
-	default:
-		r = net_passt_start(ret, e);
-	}
-	if (r == -ENODEV && !(s->tap[0] || s->fd >= 0 || s->sock[0] || s->way == NET_BY_USER))
+	if (!unnamed && s->way == NET_BY_FD && s->fd < 0)
+		unnamed = "it was a descriptor when the snapshot was made";
+	if (unnamed)
 		return err_set(e, -EINVAL,
-			"network \"%s\": %s; name it with --net id=%s,tap=NAME or fd=N", s->id,
-			s->way == NET_BY_FD ? "it was a descriptor when the snapshot was made"
-					    : "the snapshot is not yours alone, so its names do "
-					      "not count",
-			s->id);
+			"network \"%s\": %s: name it with --net id=%s,tap=NAME or fd=N", s->id,
+			unnamed, s->id);
+	switch (s->way) {
+	case NET_BY_TAP: r = net_tap_open(ret, s->tap, s->queues, e); break;
+	case NET_BY_FD: r = net_tap_from_fd(ret, s->fd, e); break;
+	case NET_BY_PASST: r = net_passt_open(ret, s->sock, e); break;
+	default: r = net_passt_start(ret, e);
+	}
 	return r ? err_wrap(e, "network \"%s\"", s->id) : 0;
 }
 
@@ -324,6 +317,8 @@ static int change_path(struct machine *m, struct virtio_dev *d, struct disk_spec
 		return err_wrap(e, "disk \"%s\"", s->id);
 	}
 	*s = next;
+	if (vmdir_note_devices(&m->dir, &m->spec->dev, e))
+		log_line("%s", e->msg); /* a restore will ask for its name */
 	log_line("disk %s: now %s", s->id, s->path);
 	return 0;
 }

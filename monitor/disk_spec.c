@@ -100,6 +100,7 @@ int disk_option(struct dev_spec *d, const char *text, bool changes, struct err *
 	if (f[0].seen) {
 		make_absolute(path);
 		memcpy(s->path, path, sizeof(s->path));
+		s->unnamed = NULL;
 		s->has_identity = false;
 	}
 	if (f[4].seen) {
@@ -141,7 +142,7 @@ json_t *disk_to_json(const struct disk_spec *s)
 		(json_int_t)i->mtime_ns);
 }
 
-int disk_from_json(struct disk_spec *s, json_t *j, bool trusted, struct err *e)
+int disk_from_json(struct disk_spec *s, json_t *j, struct err *e)
 {
 	json_int_t dev, ino, size, mtime;
 	const char *id, *path, *sync;
@@ -160,8 +161,7 @@ int disk_from_json(struct disk_spec *s, json_t *j, bool trusted, struct err *e)
 	if (r || !sync_words[w] || strlen(path) >= sizeof(s->path) || (ro && overlaid))
 		return r ? r : err_set(e, -EINVAL, "disks: %s makes no sense", id);
 	snprintf(s->id, sizeof(s->id), "%s", id);
-	if (trusted)
-		snprintf(s->path, sizeof(s->path), "%s", path);
+	snprintf(s->path, sizeof(s->path), "%s", path);
 	s->read_only = ro;
 	s->is_overlaid = overlaid;
 	s->sync = w;

@@ -547,6 +547,8 @@ static int build(struct machine *m, const struct snap *snap, struct err *e)
 	m->time.vm_ns = since_start_ns();
 	if (!r)
 		r = vmdir_create(&m->dir, m->spec, e);
+	if (!r)
+		r = vmdir_note_devices(&m->dir, &m->spec->dev, e);
 	if (r)
 		return r;
 	cpu_pin_vcpus(&m->spec->pin, m->spec->vcpus, &m->base_cpus, m->vm);

@@ -95,6 +95,7 @@ static int take_way(struct net_spec *s, const struct kv_field *f, const char *ta
 	if (r || !n)
 		return r;
 	s->fd = -1;
+	s->unnamed = NULL;
 	s->way = f[0].seen ? NET_BY_TAP : f[1].seen ? NET_BY_FD : f[2].seen ? NET_BY_PASST
 									   : NET_BY_USER;
 	if (s->way == NET_BY_TAP)
@@ -182,7 +183,7 @@ json_t *net_to_json(const struct net_spec *s)
 		s->allow_spoof, "rx", limit_to_json(&s->rx), "tx", limit_to_json(&s->tx));
 }
 
-int net_from_json(struct net_spec *s, json_t *j, bool trusted, struct err *e)
+int net_from_json(struct net_spec *s, json_t *j, struct err *e)
 {
 	const char *id, *way, *tap, *sock, *mac;
 	int mtu, queues, spoof, r;
@@ -205,10 +206,8 @@ int net_from_json(struct net_spec *s, json_t *j, bool trusted, struct err *e)
 		return r ? r : err_set(e, -EINVAL, "nets: %s makes no sense", id);
 	snprintf(s->id, sizeof(s->id), "%s", id);
 	s->way = w;
-	if (trusted) {
-		snprintf(s->tap, sizeof(s->tap), "%s", tap);
-		snprintf(s->sock, sizeof(s->sock), "%s", sock);
-	}
+	snprintf(s->tap, sizeof(s->tap), "%s", tap);
+	snprintf(s->sock, sizeof(s->sock), "%s", sock);
 	s->mtu = (u16)mtu;
 	s->queues = (unsigned)queues;
 	s->allow_spoof = spoof;

@@ -37,6 +37,7 @@ struct snapshot_job {
 	bool force;
 	bool handed; /* the files are there, and somebody else publishes them */
 	struct save_files files;
+	char *host; /* the file of that name, where we make it; owned */
 	json_t **ret_info;
 	machine_done done;
 	void *ctx;
@@ -64,6 +65,7 @@ static void free_job(struct snapshot_job *job)
 	for (unsigned i = 0; i < job->part_count; i++)
 		enc_free(&job->part[i].bytes);
 	save_files_close(&job->files);
+	free(job->host);
 	free(job);
 }
 
@@ -119,6 +121,11 @@ static int collect(struct snapshot_job *job, struct err *e)
 	char tag[64];
 	int r = save_machine_text(job, e);
 
+	if (!r && !job->handed && s->dev.disk_count + s->dev.net_count) {
+		job->host = dev_host_text(&s->dev);
+		if (!job->host)
+			r = err_sys(e, ENOMEM, "cannot hold the VM's state");
+	}
 	if (!r)
 		r = vm_save(m->vm, new_part(job, "vm"), e);
 	for (unsigned i = 0; i < m->spec->vcpus && !r; i++) {
@@ -205,6 +212,8 @@ static int write_dir(struct snapshot_job *job, struct err *e)
 	struct snap_dir *dir = NULL;
 	int r = snap_dir_create(&dir, &sys_host, job->dir, job->force, e);
 
+	if (!r && job->host)
+		r = snap_dir_host(dir, job->host, strlen(job->host), e);
 	if (!r)
 		r = save_files_make(&job->files, dir, e);
 	if (!r)
@@ -369,7 +378,8 @@ static int devices_from_json(struct machine_spec *spec, const json_t *j, const s
 {
 	json_t *disks = json_object_get(j, "disks"), *nets = json_object_get(j, "nets"), *item;
 	struct dev_spec *d = &spec->dev;
-	size_t i;
+	const void *host;
+	size_t i, host_len;
 	int r = 0;
 
 	/* Older snapshots know neither. */
@@ -379,7 +389,7 @@ static int devices_from_json(struct machine_spec *spec, const json_t *j, const s
 		struct disk_spec *disk = &d->disk[i];
 		char name[SNAP_FILE_MAX];
 
-		r = disk_from_json(disk, item, snap_trusted(s), e);
+		r = disk_from_json(disk, item, e);
 		if (r)
 			return err_wrap(e, "section machine");
 		snprintf(name, sizeof(name), SAVE_DISK_FILE, disk->id);
@@ -394,12 +404,13 @@ static int devices_from_json(struct machine_spec *spec, const json_t *j, const s
 	}
 	d->disk_count = (unsigned)json_array_size(disks);
 	json_array_foreach(nets, i, item) {
-		r = net_from_json(&d->net[i], item, snap_trusted(s), e);
+		r = net_from_json(&d->net[i], item, e);
 		if (r)
 			return err_wrap(e, "section machine");
 	}
 	d->net_count = (unsigned)json_array_size(nets);
-	return 0;
+	host = snap_host(s, &host_len);
+	return dev_host_vouch(d, host, host_len, snap_trusted(s), e);
 }
 
 int spec_from_snapshot(struct machine_spec *spec, const struct snap *s, struct err *e)

@@ -240,6 +240,27 @@ int vmdir_create(struct vmdir *d, const struct machine_spec *spec, struct err *e
 	return r;
 }
 
+int vmdir_note_devices(const struct vmdir *d, const struct dev_spec *dev, struct err *e)
+{
+	_cleanup_free_ char *text = NULL;
+	_cleanup_fd_ int fd = -1;
+	size_t len;
+
+	if (d->dir_fd < 0 || !(dev->disk_count + dev->net_count))
+		return 0;
+	text = dev_host_text(dev);
+	if (!text)
+		return err_sys(e, ENOMEM, "cannot write %s/" VM_DEVICES_FILE, d->path);
+	len = strlen(text);
+	unlinkat(d->dir_fd, VM_DEVICES_FILE, 0);
+	fd = openat(d->dir_fd, VM_DEVICES_FILE, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd >= 0 && write(fd, text, len) == (ssize_t)len)
+		return 0;
+	err_sys(e, errno, "cannot write %s/" VM_DEVICES_FILE, d->path);
+	unlinkat(d->dir_fd, VM_DEVICES_FILE, 0);
+	return e->code;
+}
+
 int vmdir_find(struct vmdir *d, const char *id, struct err *e)
 {
 	int r;

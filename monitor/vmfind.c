@@ -35,7 +35,7 @@
 #define YOUNG_S     2    /* a pid file without a pid this new is being written */
 
 const char *const vm_files[VM_FILES] = {"api.sock", "vsock.sock", "log", "exit.json", "console",
-	"pid"};
+	VM_DEVICES_FILE, "pid"};
 
 /* ---- looking ---- */
 

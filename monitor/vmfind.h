@@ -13,7 +13,8 @@
 #include "monitor/base/types.h"
 
 /* What a VM's directory can hold. The pid file is last: who removes it gives the name back. */
-#define VM_FILES 6u
+#define VM_DEVICES_FILE "devices.json" /* what it has of the host (host_spec.c) */
+#define VM_FILES 7u
 extern const char *const vm_files[VM_FILES];
 
 enum vm_there {

@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 
+import forge
 from vm import *
 
 MIB = 1 << 20
@@ -379,6 +380,131 @@ def test_untrusted_snapshot_names_no_disks():
     id = ok('restore', '--detach', '--wait-ready', '--disk', f'id=root,path={path}',
             d).out.split()[0]
     ok('stop', id)
+
+
+def machine_of(d, change):
+    """A copy of snapshot d in whose "machine" change(object) was made, as by its own VM."""
+    def forge_it(tag, content):
+        if tag != 'machine':
+            return content
+        machine = json.loads(content)
+        change(machine)
+        return json.dumps(machine).encode()
+    return forge.forged(d, fresh_dir('forged'), forge_it)
+
+
+def restored(*args):
+    id = ok('restore', '--detach', '--wait-ready', *args).out.split()[0]
+    ok('stop', id)
+
+
+def test_a_vm_does_not_choose_what_its_restore_opens():
+    path, other, d = image('mine'), image('other'), fresh_dir('mine')
+    id = serve(f'path={path},id=root', 'mine')
+    assert json.load(open(vm_path(id, 'devices.json')))['disks'][0]['path'] == path
+    assert os.stat(vm_path(id, 'devices.json')).st_mode & 0o777 == 0o600
+    ok('snapshot', id, d, '--stop')
+    st = os.stat(other)
+
+    def another_file(m):
+        m['disks'][0].update(path=other, identity=[st.st_dev, st.st_ino, st.st_size,
+                                                   st.st_mtime_ns])
+
+    def another_disk(m):
+        m['disks'].append(dict(m['disks'][0], id='more', path=other))
+
+    def another_id(m):
+        m['disks'][0].update(id='other')
+
+    def a_network(m):
+        m['nets'].append({'id': 'n', 'way': 'user', 'tap': '', 'sock': '', 'spoof': False,
+                          'mac': '02:00:00:00:00:01', 'mtu': 0, 'queues': 1,
+                          'rx': m['disks'][0]['limit'], 'tx': m['disks'][0]['limit']})
+
+    says = 'file host, which says what a restore may open'
+    for change, name in ((another_file, '--disk id=root,path=FILE'), (a_network, '--net id=n,tap='),
+                         (another_disk, '--disk id=more,path=FILE'),
+                         (another_id, '--disk id=other,path=FILE')):
+        refused('restore', machine_of(d, change), says=[says, name])
+    restored('--disk', f'id=root,path={path}', machine_of(d, another_file))
+    restored(machine_of(d, lambda m: None))
+    # Written by an older kelvin, or by hand.
+    c = machine_of(d, lambda m: None)
+    os.unlink(f'{c}/host')
+    ok('verify', c)
+    refused('restore', c, says=['no file host', '--disk id=root,path=FILE'])
+    restored('--disk', f'id=root,path={path}', c)
+    restored(d)
+
+
+def test_a_vm_does_not_choose_what_its_restore_writes():
+    path, d = image('shared'), fresh_dir('shared')
+    for options in ('ro', f'overlay={TMP}/shared-top'):
+        id = serve(f'path={path},id=root,{options}', 'shared')
+        ok('snapshot', id, d, '--stop', '--force')
+        c = machine_of(d, lambda m: m['disks'][0].update(ro=False, overlay=False))
+        refused('restore', c, says='disk "root": file host says otherwise')
+        restored(d)
+
+
+def test_forged_files_named_host():
+    path, d = image('host'), fresh_dir('host')
+    id = serve(f'path={path},id=root', 'host')
+    ok('snapshot', id, d, '--stop')
+    c = machine_of(d, lambda m: None)
+    for text in (b'', b'{', b'[]', b'{}', b'\0', b'[' * 100000, b'"\n\n', b'{"disks": 1, "nets": []}',
+                 b'{"disks": [{"id": "\n\x1b[2J"}], "nets": []}', b'x' * (2 << 20)):
+        os.unlink(f'{c}/host')
+        with open(f'{c}/host', 'wb') as f:
+            f.write(text)
+        for verb in ('restore', 'verify'):
+            refused(verb, c, says='file host')
+    ok('restore', '--timeout', '100ms', '--detach', d)
+
+
+def test_snapshot_of_a_swapped_disk():
+    """The host's own words are of what it knows: a path it was told later, not a descriptor."""
+    first, second = image('swap1'), image('swap2')
+    for opts in (['--no-jail'], []):
+        d = fresh_dir('swapped')
+        id = serve(f'path={first},id=root', 'swapped', *opts)
+        with open(second, 'r+b') as f:
+            how = ({}, ()) if opts else ({'files': ['path_on_host']}, [f.fileno()])
+            change = {'drive_id': 'root', 'path_on_host': second, **how[0]}
+            code, body = http(id, 'PATCH', '/drives/root', change, how[1])
+            assert code == 204, body
+        ok('snapshot', id, d, '--stop')
+        if opts:
+            restored(d)
+        else:
+            refused('restore', d, says=['file host', '--disk id=root,path=FILE'])
+            restored('--disk', f'id=root,path={second}', d)
+
+
+def test_names_that_somebody_else_may_have_written_down():
+    path = image('notes')
+    for name in ('', 'devices.json'):
+        d = fresh_dir('notes')
+        id = serve(f'path={path},id=root', 'notes')
+        os.chown(vm_path(id, name), 12345, -1)
+        ok('snapshot', id, d)
+        assert sorted(os.listdir(d)) == ['memory', 'state'], name
+        os.chown(vm_path(id, name), 0, -1)
+        with open(vm_path(id, 'devices.json'), 'w') as f:
+            f.write('{')
+        refused('snapshot', '--force', id, d, says=['devices.json', 'not JSON'])
+        ok('stop', id)
+        assert not os.path.exists(vm_path(id))
+        refused('restore', d, says='no file host')
+
+
+def test_snapshot_by_path_names_disks_too():
+    path, d = image('bypath'), fresh_dir('bypath')
+    id = serve(f'path={path},id=root', 'bypath', '--no-jail')
+    code, body = http(id, 'PUT', '/kelvin/snapshot', {'dir': d})
+    assert code == 200, body
+    ok('stop', id)
+    restored(d)
 
 
 def test_g01_kill_9_loses_nothing_that_was_flushed():

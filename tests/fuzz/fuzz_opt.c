@@ -188,7 +188,7 @@ static void check_disk(const struct disk_spec *s)
 	struct err e;
 
 	must(j && drive);
-	must(!disk_from_json(&back, j, true, &e));
+	must(!disk_from_json(&back, j, &e));
 	must(!strcmp(s->id, back.id) && !strcmp(s->path, back.path));
 	must(s->read_only == back.read_only && s->is_overlaid == back.is_overlaid);
 	must(s->sync == back.sync && !(s->read_only && s->is_overlaid));
@@ -204,7 +204,7 @@ static void check_net(const struct net_spec *s)
 	struct err e;
 
 	must(j && iface);
-	must(!net_from_json(&back, j, true, &e));
+	must(!net_from_json(&back, j, &e));
 	must(!strcmp(s->id, back.id) && !strcmp(s->tap, back.tap) && !strcmp(s->sock, back.sock));
 	must(s->way == back.way && !memcmp(s->mac, back.mac, 6) && !(s->mac[0] & 1));
 	must(s->mtu == back.mtu && s->queues == back.queues && s->allow_spoof == back.allow_spoof);

@@ -2,8 +2,8 @@
 /*
  * fuzz_saved.c - what is in the sections of a snapshot (H05, H06): VM and vCPU state, KVM's chips,
  * the PC's small devices, the list of files, the JSON of disks and networks; and the header of an
- * overlay, which comes from a file as well. The first record says which; the ones after it change
- * bytes of a good one.
+ * overlay and what the host says of names (host_spec.c), which come from files as well. The first
+ * record says which; the ones after it change bytes of a good one.
  *
  * Checked: a good one is accepted; what is accepted, whatever was changed, encodes to the same bytes
  * again, so nothing in it was overlooked; a refusal has a reason.
@@ -207,7 +207,7 @@ static void net_sample(struct enc *out)
 static int disk_json(json_t *j, json_t **ret, struct err *e)
 {
 	static struct disk_spec d;
-	int r = disk_from_json(&d, j, true, e);
+	int r = disk_from_json(&d, j, e);
 
 	if (!r)
 		json_decref(disk_to_drive(&d));
@@ -218,11 +218,46 @@ static int disk_json(json_t *j, json_t **ret, struct err *e)
 static int net_json(json_t *j, json_t **ret, struct err *e)
 {
 	static struct net_spec n;
-	int r = net_from_json(&n, j, true, e);
+	int r = net_from_json(&n, j, e);
 
 	if (!r)
 		json_decref(net_to_interface(&n));
 	*ret = r ? NULL : net_to_json(&n);
+	return r;
+}
+
+/* A machine that the host knows. */
+static struct dev_spec *known_devices(void)
+{
+	static struct dev_spec d;
+
+	d.disk_count = d.net_count = 1;
+	d.disk[0] = (struct disk_spec){.id = "disk0", .path = "/a", .is_overlaid = true};
+	d.net[0] = (struct net_spec){.id = "net0", .tap = "tap0"};
+	return &d;
+}
+
+static void host_sample(struct enc *out)
+{
+	char *text = dev_host_text(known_devices());
+
+	must(text);
+	enc_bytes(out, text, strlen(text));
+	free(text);
+}
+
+/* The file `host`: what it says of names counts, or it does not; nothing comes back. */
+static int host_json(json_t *j, json_t **ret, struct err *e)
+{
+	struct dev_spec *d = known_devices();
+	char *text = json_dumps(j, 0);
+	int r;
+
+	must(text);
+	r = dev_host_vouch(d, text, strlen(text), true, e);
+	must(r || !d->disk[0].path[0] == !!d->disk[0].unnamed);
+	*ret = r ? NULL : json_incref(j);
+	free(text);
 	return r;
 }
 
@@ -255,7 +290,7 @@ static const struct {
 	{pc_sample, pc_again, NULL},       {cmos_sample, cmos_again, NULL},
 	{i8042_sample, i8042_again, NULL}, {head_sample, head_again, NULL},
 	{extra_sample, extra_again, NULL}, {disk_sample, NULL, disk_json},
-	{net_sample, NULL, net_json},
+	{net_sample, NULL, net_json},      {host_sample, NULL, host_json},
 };
 
 /* What was accepted is all there is in these bytes. */

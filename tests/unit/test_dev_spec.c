@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "monitor/dev_spec.h"
@@ -102,26 +104,126 @@ static void test_disk_json(void **state)
 	ok(disk_option(&d, "path=/a,id=root,overlay=/o,bytes=1M", false, &e));
 	d.disk[0].identity = (struct disk_identity){1, 2, 4096, UINT64_MAX};
 	j = disk_to_json(&d.disk[0]);
-	ok(disk_from_json(&s, j, true, &e));
+	ok(disk_from_json(&s, j, &e));
 	assert_string_equal(s.id, "root");
 	assert_string_equal(s.path, "/a");
 	assert_string_equal(s.overlay, "");
 	assert_true(s.is_overlaid && s.has_identity);
 	assert_memory_equal(&s.identity, &d.disk[0].identity, sizeof(s.identity));
 	assert_memory_equal(&s.limit, &d.disk[0].limit, sizeof(s.limit));
-	ok(disk_from_json(&s, j, false, &e));
-	assert_string_equal(s.path, ""); /* of somebody else's snapshot: not used */
 	json_object_set_new(j, "id", json_string("../x"));
-	says(disk_from_json(&s, j, true, &e), "id \"../x\"");
+	says(disk_from_json(&s, j, &e), "id \"../x\"");
 	json_object_set_new(j, "id", json_string("x"));
 	json_object_set_new(j, "sync", json_string("often"));
-	says(disk_from_json(&s, j, true, &e), "makes no sense");
+	says(disk_from_json(&s, j, &e), "makes no sense");
 	json_object_set_new(j, "sync", json_string("direct"));
 	json_object_set_new(j, "ro", json_true());
-	says(disk_from_json(&s, j, true, &e), "makes no sense");
+	says(disk_from_json(&s, j, &e), "makes no sense");
 	json_object_del(j, "ro");
-	says(disk_from_json(&s, j, true, &e), "disks:");
+	says(disk_from_json(&s, j, &e), "disks:");
 	json_decref(j);
+}
+
+/* A snapshot's machine with one of each, and the text that vouches for it. */
+static char *vouched(void)
+{
+	d = (struct dev_spec){0};
+	ok(disk_option(&d, "path=/a,id=root,overlay=/o", false, &e));
+	ok(disk_option(&d, "path=/b,id=data,ro", false, &e));
+	ok(net_option(&d, "tap=tap0", false, &e));
+	ok(net_option(&d, "user", false, &e));
+	return dev_host_text(&d);
+}
+
+static void vouch(const char *text, bool trusted)
+{
+	ok(dev_host_vouch(&d, text, text ? strlen(text) : 0, trusted, &e));
+}
+
+static void test_host_vouches_for_names(void **state)
+{
+	char *text = vouched();
+
+	ok(dev_host_check(text, strlen(text), &e));
+	vouch(text, true);
+	for (unsigned i = 0; i < 2; i++)
+		assert_true(!d.disk[i].unnamed && !d.net[i].unnamed);
+	assert_string_equal(d.disk[1].path, "/b");
+	/* Who took over the VM's process writes "machine", and not this. */
+	snprintf(d.disk[0].path, PATH_MAX, "/dev/sda");
+	snprintf(d.net[0].tap, IFNAMSIZ, "tap1");
+	d.net[1].way = NET_BY_TAP;
+	vouch(text, true);
+	assert_non_null(strstr(d.disk[0].unnamed, "does not know"));
+	assert_string_equal(d.disk[0].path, "");
+	assert_null(d.disk[1].unnamed);
+	assert_true(d.net[0].unnamed && d.net[1].unnamed);
+	ok(disk_option(&d, "id=root,path=/c", true, &e));
+	ok(net_option(&d, "id=net0,mac=random", true, &e));
+	ok(net_option(&d, "id=net1,tap=x", true, &e));
+	assert_true(!d.disk[0].unnamed && d.net[0].unnamed && !d.net[1].unnamed);
+	free(text);
+	text = vouched();
+	snprintf(d.disk[0].id, sizeof(d.disk[0].id), "other");
+	snprintf(d.net[1].id, sizeof(d.net[1].id), "other");
+	vouch(text, true);
+	assert_true(d.disk[0].unnamed && !d.net[0].unnamed && d.net[1].unnamed);
+	free(text);
+}
+
+static void test_host_is_not_there_or_not_to_be_trusted(void **state)
+{
+	char *text = vouched();
+
+	vouch(text, false);
+	assert_non_null(strstr(d.disk[1].unnamed, "not yours alone"));
+	assert_true(d.disk[0].unnamed && d.net[0].unnamed && d.net[1].unnamed);
+	free(text);
+	text = vouched();
+	vouch(NULL, true);
+	assert_non_null(strstr(d.disk[1].unnamed, "has no file host"));
+	assert_true(d.disk[0].unnamed && d.net[0].unnamed && d.net[1].unnamed);
+	free(text);
+}
+
+/* A base that clones share is not written because a snapshot says so. */
+static void test_host_says_what_is_written(void **state)
+{
+	char *text = vouched();
+
+	d.disk[1].read_only = false;
+	says(dev_host_vouch(&d, text, strlen(text), true, &e), "\"data\": file host says otherwise");
+	d.disk[1].read_only = true;
+	d.disk[0].is_overlaid = false;
+	says(dev_host_vouch(&d, text, strlen(text), true, &e), "\"root\": file host says otherwise");
+	free(text);
+}
+
+static void test_host_forged(void **state)
+{
+	static const char *const bad[] = {
+		"", "{", "[]", "{}", "null", "1", "\xff", "{\"disks\": [], \"disks\": [], \"nets\": []}",
+		"{\"disks\": [], \"nets\": {}}", "{\"disks\": 1, \"nets\": []}",
+		"{\"disks\": [1], \"nets\": []}", "{\"disks\": [], \"nets\": [[]]}",
+		"{\"disks\": [{\"id\": \"root\", \"path\": 1, \"ro\": false, \"overlay\": true}], "
+		"\"nets\": []}",
+		"{\"disks\": [{\"path\": \"/a\", \"ro\": false, \"overlay\": true}], \"nets\": []}",
+		"{\"disks\": [], \"nets\": [{\"id\": \"net0\", \"way\": \"tap\", \"tap\": 1, "
+		"\"sock\": \"\"}]}",
+		"{\"disks\": [{\"id\": \"a\\u0000b\", \"path\": \"\", \"ro\": true, \"overlay\": true}], "
+		"\"nets\": []}",
+	};
+	char *text = vouched();
+	static char deep[100000];
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		says(dev_host_check(bad[i], strlen(bad[i]), &e), "file host: ");
+		says(dev_host_vouch(&d, bad[i], strlen(bad[i]), true, &e), "file host: ");
+		says(dev_host_vouch(&d, bad[i], strlen(bad[i]), false, &e), "file host: ");
+	}
+	memset(deep, '[', sizeof(deep));
+	says(dev_host_check(deep, sizeof(deep), &e), "file host: ");
+	free(text);
 }
 
 static void test_nets(void **state)
@@ -167,14 +269,12 @@ static void test_net_json_and_changes(void **state)
 
 	ok(net_option(&d, "tap=tap0,mac=02:00:00:00:00:01,queues=2", false, &e));
 	j = net_to_json(&d.net[0]);
-	ok(net_from_json(&s, j, true, &e));
+	ok(net_from_json(&s, j, &e));
 	assert_string_equal(s.tap, "tap0");
 	assert_int_equal(s.queues, 2);
 	assert_memory_equal(s.mac, d.net[0].mac, 6);
-	ok(net_from_json(&s, j, false, &e));
-	assert_string_equal(s.tap, "");
 	json_object_set_new(j, "queues", json_integer(17));
-	says(net_from_json(&s, j, true, &e), "makes no sense");
+	says(net_from_json(&s, j, &e), "makes no sense");
 	json_decref(j);
 	ok(net_option(&d, "tap=tap1,mac=random", true, &e));
 	assert_string_equal(d.net[0].tap, "tap1");
@@ -266,6 +366,10 @@ int main(void)
 		cmocka_unit_test_setup(test_disk_mistakes, fresh),
 		cmocka_unit_test_setup(test_disk_changes, fresh),
 		cmocka_unit_test_setup(test_disk_json, fresh),
+		cmocka_unit_test_setup(test_host_vouches_for_names, fresh),
+		cmocka_unit_test_setup(test_host_is_not_there_or_not_to_be_trusted, fresh),
+		cmocka_unit_test_setup(test_host_says_what_is_written, fresh),
+		cmocka_unit_test_setup(test_host_forged, fresh),
 		cmocka_unit_test_setup(test_nets, fresh),
 		cmocka_unit_test_setup(test_net_mistakes, fresh),
 		cmocka_unit_test_setup(test_net_json_and_changes, fresh),
