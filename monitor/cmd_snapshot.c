@@ -3,13 +3,16 @@
  * cmd_snapshot.c - kelvin snapshot: write a running VM to a directory.
  *
  * The directory is made here, with the rights of whoever calls, and the VM is handed open files: it
- * may be jailed, and need not see any path. Its answer means that they are on stable storage; then
- * they get their name here. Who dies in between leaves a temporary directory, and a VM that goes
- * on: with --stop it waits, paused, on this connection, until it is told to end.
+ * may be jailed, and need not see any path. Its answer means that they are on stable storage. A VM
+ * may be in its guest's hands and is not believed: once nobody can write the files any more, they
+ * get their name here, with a file `host` among them that the VM never had (host_spec.c). Who dies
+ * in between leaves a temporary directory, and a VM that goes on: with --stop it waits, paused, on
+ * this connection, until it is told to end.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -21,7 +24,9 @@
 #include "monitor/vmfind.h"
 #include "snapshot/snapshot.h"
 
-#define STOP_NS 10000000000ull
+#define STOP_NS      10000000000ull
+#define LET_GO_TRIES 50u /* to see that nobody writes any more ... */
+#define LET_GO_MS    2   /* ... so far apart */
 
 enum { OPT_STOP = 1, OPT_FORCE, OPT_JSON };
 
@@ -197,6 +202,28 @@ static int have_written(struct taking *t, struct err *e)
 	return r;
 }
 
+/*
+ * The VM answered, so it has closed its descriptors. One in its guest's hands could keep them, and
+ * change the memory under the clones.
+ */
+static int check_let_go(const struct taking *t, struct err *e)
+{
+	unsigned tries = 0;
+	int r = 0;
+
+	for (size_t i = 0; !r && i < json_array_size(t->names); i++) {
+		const char *name = json_string_value(json_array_get(t->names, i));
+
+		while ((r = snap_dir_let_go(t->dir, name, e)) == -EBUSY && tries++ < LET_GO_TRIES)
+			poll(NULL, 0, LET_GO_MS);
+	}
+	if (r == -EBUSY)
+		return err_set(e, r,
+			"the monitor of VM \"%s\" keeps files of its snapshot open for writing; "
+			"not published", t->id);
+	return r;
+}
+
 /* The VM, which is paused since it wrote the snapshot, may end now. */
 static int end_vm(const struct taking *t, struct err *e)
 {
@@ -224,6 +251,8 @@ static int take(struct taking *t, struct err *e)
 		r = have_written(t, e);
 	while (t->file_count)
 		fd_close(&t->file[--t->file_count]);
+	if (!r)
+		r = check_let_go(t, e);
 	if (!r)
 		r = snap_dir_commit(&t->dir, e);
 	else

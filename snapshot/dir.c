@@ -22,10 +22,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "monitor/base/cleanup.h"
@@ -379,6 +382,38 @@ int snap_dir_host(struct snap_dir *d, const char *text, size_t len, struct err *
 		r = fail(d, e, errno, "cannot sync its file host");
 	if (d->sys->close(fd) && !r)
 		r = fail(d, e, errno, "cannot close its file host");
+	return r;
+}
+
+/* These give a lease only where their server delegated the file, so that none means nothing. */
+static bool leases_tell(int fd)
+{
+	struct statfs fs;
+
+	return !fstatfs(fd, &fs) && fs.f_type != NFS_SUPER_MAGIC &&
+		(u32)fs.f_type != CIFS_SUPER_MAGIC && (u32)fs.f_type != SMB2_SUPER_MAGIC;
+}
+
+/*
+ * A read lease is refused with EAGAIN while anybody has the file open for writing: by a descriptor,
+ * on its way in a message, or by a shared mapping. Other errors say that the file system has no
+ * leases; there, nobody can know.
+ */
+int snap_dir_let_go(const struct snap_dir *d, const char *name, struct err *e)
+{
+	int fd = open_at(d, d->tmp_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	int r = 0;
+
+	if (fd < 0)
+		return err_sys(e, errno, "snapshot %.256s: cannot open its file %.64s", d->path,
+			name);
+	/* Should somebody open it while we have the lease: the default signal would end us. */
+	if (!fcntl(fd, F_SETSIG, SIGURG) && !fcntl(fd, F_SETLEASE, F_RDLCK))
+		fcntl(fd, F_SETLEASE, F_UNLCK);
+	else if (errno == EAGAIN && leases_tell(fd))
+		r = err_set(e, -EBUSY, "snapshot %.256s: its file %.64s is open for writing",
+			d->path, name);
+	close_fd(d, &fd);
 	return r;
 }
 

@@ -57,6 +57,11 @@ int snap_dir_create(struct snap_dir **ret, const struct sys_ops *sys, const char
 int snap_dir_file(struct snap_dir *d, const char *name, int *ret_fd, struct err *e);
 /* Writes the file "host" in it, and syncs it. @len is from 1 to SNAP_HOST_MAX. */
 int snap_dir_host(struct snap_dir *d, const char *text, size_t len, struct err *e);
+/*
+ * Whether nobody has its file @name open for writing, or mapped so: -EBUSY where somebody has. 0
+ * also where the file system cannot tell.
+ */
+int snap_dir_let_go(const struct snap_dir *d, const char *name, struct err *e);
 /* Its files are synced. On success the snapshot is on stable storage. Frees *@d either way. */
 int snap_dir_commit(struct snap_dir **d, struct err *e);
 /* Removes everything that was made. NULL is fine. */

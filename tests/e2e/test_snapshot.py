@@ -2,12 +2,15 @@
 """Snapshots: write, restore, clone, and what damaged ones get."""
 import concurrent.futures
 import json
+import mmap
 import os
 import random
 import shutil
 import signal
+import socket
 import struct
 import subprocess
+import threading
 import time
 
 import forge
@@ -382,6 +385,97 @@ def test_descriptors_that_are_no_files_of_a_snapshot():
     ok('verify', d)
     wait_until(lambda: open_fds() == before, what='closing them')
     assert fields(ask_once('f', 'x'))['count'] == '1'
+
+
+class FakeMonitor:
+    """A VM in its guest's hands: says that a snapshot is written, and keeps of it what keep(fds) does.
+
+    keep() gets the descriptors and returns what is to live on."""
+    def __init__(self, id, keep, names=('state', 'memory')):
+        os.makedirs(vm_path(id))
+        self.keep, self.names, self.kept = keep, names, None
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(vm_path(id, 'api.sock'))
+        self.listener.listen(4)
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
+
+    def serve(self):
+        s, _ = self.listener.accept()
+        with s:
+            while True:
+                data, fds, _, _ = socket.recv_fds(s, 65536, 16)
+                if not data:
+                    return
+                answer = {'files': self.names}
+                if data.startswith(b'PUT /kelvin/snapshot'):
+                    self.kept = self.keep(fds)
+                    answer = {'dir': '/x', 'bytes': 0, 'data_bytes': 0, 'state': 'running'}
+                text = json.dumps(answer).encode()
+                s.sendall(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n'
+                          b'Content-Length: %d\r\n\r\n' % len(text) + text)
+
+    def end(self, id):
+        self.thread.join(20)
+        self.listener.close()
+        shutil.rmtree(vm_path(id))
+
+
+def keeps_one(fds):
+    os.close(fds[0])
+    return open(fds[1], 'r+b')
+
+
+def keeps_a_mapping(fds):
+    os.ftruncate(fds[1], 4096)
+    kept = mmap.mmap(fds[1], 4096)  # has a descriptor of its own, too
+    for fd in fds:
+        os.close(fd)
+    return kept
+
+
+def keeps_in_a_message(fds):
+    """On its way in a socket that nobody reads."""
+    pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    socket.send_fds(pair[0], [b'x'], fds[:1])
+    for fd in fds:
+        os.close(fd)
+    return pair
+
+
+def keeps_nothing(fds):
+    for fd in fds:
+        os.close(fd)
+
+
+def keeps_for_a_moment(fds):
+    threading.Timer(0.03, keeps_nothing, [fds]).start()
+
+
+def test_a_snapshot_that_its_vm_can_still_write_is_not_published():
+    for keep in (keeps_one, keeps_a_mapping, keeps_in_a_message):
+        d = fresh_dir('kept')
+        fake = FakeMonitor('fake', keep)
+        refused('snapshot', 'fake', d,
+                says='the monitor of VM "fake" keeps files of its snapshot open for writing')
+        assert [n for n in os.listdir(TMP) if 'kept' in n] == [], keep
+        fake.end('fake')
+    for keep in (keeps_nothing, keeps_for_a_moment):
+        d = fresh_dir('kept')
+        fake = FakeMonitor('fake', keep)
+        ok('snapshot', 'fake', d)
+        assert sorted(os.listdir(d)) == ['memory', 'state'], keep
+        fake.end('fake')
+        shutil.rmtree(d)
+
+
+def test_a_vm_is_not_handed_the_file_host():
+    for names in (['state', 'memory', 'host'], ['host'], ['state', '../host'], ['state', 'state']):
+        d = fresh_dir('asked')
+        fake = FakeMonitor('fake', keeps_nothing, names)
+        refused('snapshot', 'fake', d, says='snapshot')
+        assert fake.kept is None and [n for n in os.listdir(TMP) if 'asked' in n] == [], names
+        fake.end('fake')
 
 
 def test_two_writers_of_one_name():

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -423,6 +424,38 @@ static void test_files_by_name(void **state)
 	assert_int_equal(dir_count(f->top, ""), 1);
 }
 
+/* Whoever got its files, and says that they are written, may have kept a way to write them. */
+static void test_open_for_writing(void **state)
+{
+	const struct snap_fix *f = *state;
+	unsigned fds = fd_count();
+	struct snap_dir *d;
+	struct err e = {0};
+	char dir[300];
+	int fd, again;
+	void *p;
+
+	snprintf(dir, sizeof(dir), "%s/other", f->top);
+	assert_int_equal(snap_dir_create(&d, &sys_host, dir, false, &e), 0);
+	assert_int_equal(snap_dir_file(d, "memory", &fd, &e), 0);
+	assert_int_equal(ftruncate(fd, 4096), 0);
+	assert_int_equal(snap_dir_let_go(d, "memory", &e), -EBUSY);
+	assert_non_null(strstr(e.msg, "memory is open for writing"));
+	again = dup(fd);
+	close(fd);
+	assert_int_equal(snap_dir_let_go(d, "memory", &e), -EBUSY);
+	p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, again, 0);
+	assert_ptr_not_equal(p, MAP_FAILED);
+	close(again);
+	assert_int_equal(snap_dir_let_go(d, "memory", &e), -EBUSY);
+	munmap(p, 4096);
+	assert_int_equal(snap_dir_let_go(d, "memory", &e), 0);
+	assert_int_equal(snap_dir_let_go(d, "memory", &e), 0);
+	assert_int_equal(snap_dir_let_go(d, "state", &e), -ENOENT);
+	snap_dir_abort(&d);
+	assert_int_equal(fd_count(), fds);
+}
+
 /* What whoever makes the directory wrote there, next to what the writer did. */
 static void test_host_file(void **state)
 {
@@ -485,6 +518,7 @@ int main(void)
 		T(test_sweep),
 		T(test_files_by_name),
 		T(test_host_file),
+		T(test_open_for_writing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
