@@ -54,18 +54,21 @@ int save_files_steal(struct save_files *f, const char *name)
 	return -1;
 }
 
+/* A disk's file is read once it is written, for its checksum; the others need no reader. */
 static int check_file(const struct handed_file *f, struct stat *st, struct err *e)
 {
+	bool read_too = strcmp(f->name, SNAP_STATE_FILE) && strcmp(f->name, SNAP_MEMORY_FILE);
 	int flags = fcntl(f->fd, F_GETFL); /* syscalls[L]: fcntl(F_GETFL) */
+	int mode = flags & O_ACCMODE;
 
 	if (flags < 0 || fstat(f->fd, st))
 		return err_sys(e, errno, "cannot look at the file \"%.80s\"", f->name);
 	if (!S_ISREG(st->st_mode))
 		return err_set(e, -EINVAL, "\"%.80s\" is not a regular file", f->name);
-	if ((flags & O_ACCMODE) != O_RDWR || (flags & (O_APPEND | O_PATH)))
+	if ((mode != O_RDWR && (read_too || mode != O_WRONLY)) || (flags & (O_APPEND | O_PATH)))
 		return err_set(e, -EINVAL,
-			"the file \"%.80s\" is not open for reading and writing anywhere in it",
-			f->name);
+			"the file \"%.80s\" is not open for %swriting anywhere in it", f->name,
+			read_too ? "reading and " : "");
 	if (st->st_size)
 		return err_set(e, -EINVAL, "the file \"%.80s\" is not empty", f->name);
 	return 0;

@@ -336,11 +336,16 @@ int snap_dir_create(struct snap_dir **ret, const struct sys_ops *sys, const char
 	return r;
 }
 
-/* Makes the file @name. Its descriptor, or an error. */
+/*
+ * Makes the file @name. Its descriptor, or an error. What nobody has to read is opened for writing
+ * alone, so that its pages cannot be mapped: pinned (registered with an io_uring), those of a tmpfs
+ * could be written when the file is closed and unmapped long since, unseen by snap_dir_let_go().
+ */
 static int make_file(struct snap_dir *d, const char *name, struct err *e)
 {
+	int mode = snap_extra_name(name) ? O_RDWR : O_WRONLY;
 	int fd = (int)TEMP_FAILURE_RETRY(d->sys->openat(d->tmp_fd, name,
-		O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+		mode | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
 	if (fd < 0)
 		return err_sys(e, errno, "snapshot %.256s: cannot create its file %s", d->path,
 			name);

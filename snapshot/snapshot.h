@@ -51,8 +51,8 @@ struct snap_dir;
 int snap_dir_create(struct snap_dir **ret, const struct sys_ops *sys, const char *path, bool force,
 	struct err *e);
 /*
- * Makes an empty file in it, to be written and read: SNAP_STATE_FILE, SNAP_MEMORY_FILE, or "disk."
- * and something (-EINVAL otherwise). The descriptor is the caller's.
+ * Makes an empty file in it: SNAP_STATE_FILE or SNAP_MEMORY_FILE, to be written only, or "disk."
+ * and something, to be written and read (-EINVAL otherwise). The descriptor is the caller's.
  */
 int snap_dir_file(struct snap_dir *d, const char *name, int *ret_fd, struct err *e);
 /* Writes the file "host" in it, and syncs it. @len is from 1 to SNAP_HOST_MAX. */

@@ -423,12 +423,12 @@ class FakeMonitor:
 
 def keeps_one(fds):
     os.close(fds[0])
-    return open(fds[1], 'r+b')
+    return open(fds[1], 'wb', buffering=0)
 
 
 def keeps_a_mapping(fds):
-    os.ftruncate(fds[1], 4096)
-    kept = mmap.mmap(fds[1], 4096)  # has a descriptor of its own, too
+    os.ftruncate(fds[2], 4096)
+    kept = mmap.mmap(fds[2], 4096)  # has a descriptor of its own, too
     for fd in fds:
         os.close(fd)
     return kept
@@ -455,7 +455,7 @@ def keeps_for_a_moment(fds):
 def test_a_snapshot_that_its_vm_can_still_write_is_not_published():
     for keep in (keeps_one, keeps_a_mapping, keeps_in_a_message):
         d = fresh_dir('kept')
-        fake = FakeMonitor('fake', keep)
+        fake = FakeMonitor('fake', keep, ['state', 'memory', 'disk.a'])
         refused('snapshot', 'fake', d,
                 says='the monitor of VM "fake" keeps files of its snapshot open for writing')
         assert [n for n in os.listdir(TMP) if 'kept' in n] == [], keep

@@ -55,7 +55,7 @@ static int file(int flags)
 
 static void good_files(struct handed_file h[3])
 {
-	h[0] = (struct handed_file){"memory", file(O_RDWR)};
+	h[0] = (struct handed_file){"memory", file(O_WRONLY)};
 	h[1] = (struct handed_file){"disk.d1", file(O_RDWR)};
 	h[2] = (struct handed_file){"state", file(O_RDWR)};
 }
@@ -127,10 +127,10 @@ static void test_a08_other_descriptors(void **state)
 		int fd;
 		const char *text;
 	} bad[] = {
-		{file(O_RDONLY), "is not open for reading and writing"},
+		{file(O_RDONLY), "is not open for writing"},
 		{file(O_WRONLY), "is not open for reading and writing"},
-		{file(O_RDWR | O_APPEND), "is not open for reading and writing"},
-		{file(O_PATH), "is not open for reading and writing"},
+		{file(O_RDWR | O_APPEND), "is not open for writing"},
+		{file(O_PATH), "is not open for writing"},
 		{open(dir, O_RDONLY | O_DIRECTORY), "is not a regular file"},
 		{open("/dev/null", O_RDWR), "is not a regular file"},
 		{-1, "is not a regular file"}, {-1, "is not a regular file"},
