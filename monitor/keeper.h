@@ -26,6 +26,7 @@ enum keeper_verb {
 	KEEPER_DIAL, /* value: a port. Answered by KEEPER_DIALED, in the order of asking. */
 	KEEPER_BYE,  /* value: keep the log; text: the exit report. Answered by the socket's end. */
 	/* To it. */
+	KEEPER_NET,    /* first, unasked. value: 0 and an empty net namespace, or -1: it has none */
 	KEEPER_DIALED, /* value: 0 and a connected socket (SCM_RIGHTS), or a negative errno */
 };
 
@@ -69,6 +70,8 @@ int keeper_run(struct keeper *k);
 
 /* Sends KEEPER_HERE. */
 int keeper_here(int socket, struct err *e);
+/* Waits for KEEPER_NET. The namespace, owned by the caller; -1: the VM must make its own. */
+int keeper_net(int socket);
 /* Takes leave: sends @json, waits until the directory is gone. Makes no other system calls than
  * send and recv, and takes no locks. */
 void keeper_bye(int socket, bool keep_log, const char *json);

@@ -627,11 +627,11 @@ static void read_once(const struct machine *m)
 int machine_jail(struct machine *m, struct err *e)
 {
 	const struct machine_spec *s = m->spec;
-	const struct jail_plan plan = {
+	_cleanup_fd_ int net_fd = -1;
+	struct jail_plan plan = {
 		.born = s->born,
 		.id = s->jail_id,
 		.mount_on = m->dir.path,
-		.net_fd = -1,
 		.nofile = FD_TABLE,
 		.nproc = s->vcpus + WORKERS_MAX,
 	};
@@ -640,6 +640,7 @@ int machine_jail(struct machine *m, struct err *e)
 	if (!s->jailed)
 		return jail_harden(e);
 	r = keeper_here(s->keeper_fd, e);
+	plan.net_fd = net_fd = keeper_net(s->keeper_fd);
 	if (!r)
 		r = jail_enter(&plan, &m->jail, e);
 	if (r)

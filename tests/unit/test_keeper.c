@@ -94,6 +94,16 @@ static void say(int fd, u32 verb, s32 value)
 		_exit(90);
 }
 
+/* What every VM is sent first. */
+static void take_net(int fd)
+{
+	int net = keeper_net(fd);
+
+	if (geteuid() == 0 && net < 0)
+		_exit(96);
+	close(net);
+}
+
 /* Nothing more is to happen to this VM than its end. */
 static int wait_for_the_end(int fd)
 {
@@ -261,6 +271,7 @@ static int dials(void *ctx, int fd, const char *cgroup)
 	char text[6] = "";
 	int sock;
 
+	take_net(fd);
 	say(fd, KEEPER_HERE, 0);
 	say(fd, KEEPER_DIAL, 77);
 	say(fd, KEEPER_DIAL, 78);
