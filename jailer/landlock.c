@@ -38,8 +38,10 @@ int jail_landlock(int *ret_abi, struct err *e)
 	_cleanup_fd_ int fd = -1;
 
 	*ret_abi = 0;
-	if (abi < 1)
+	if (abi < 1 && (errno == ENOSYS || errno == EOPNOTSUPP))
 		return 0; /* not in this kernel, or switched off: said by the report */
+	if (abi < 1)
+		return err_sys(e, errno, "cannot ask for Landlock's version");
 	last = (unsigned)abi < known ? (unsigned)abi - 1 : known - 1;
 	attr.handled_access_fs = (1u << fs_rights[last]) - 1;
 	attr.handled_access_net = abi >= 4 ? NET_ALL : 0;
