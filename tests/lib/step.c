@@ -4,8 +4,8 @@
  *
  *     step kill|ERRNO parent|child N PROGRAM ARG...
  *
- * Counts the calls of PROGRAM, or of the first process it forks ("child"), until that executes
- * another program. The Nth is not made: the process is killed, or is told the number ERRNO. Exits
+ * Counts the calls of PROGRAM, or of the first process it forks ("child"; in namespaces of its own,
+ * too), until that executes another program. The Nth is not made: the process is killed, or is told the number ERRNO. Exits
  * as the process does that it follows: status, or 128 + signal; 99 if there is no Nth call. Calls
  * that cannot fail are made nevertheless.
  */
@@ -72,6 +72,9 @@ static int end(pid_t pid)
 		if (!WIFSTOPPED(status))
 			return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 		sig = status >> 16 ? 0 : WSTOPSIG(status);
+		/* The first process of a pid namespace survives its own, as long as it is traced. */
+		if (sig == SIGSEGV)
+			sig = SIGKILL;
 		if (status >> 16 && status >> 8 != (SIGTRAP | (PTRACE_EVENT_EXEC << 8)))
 			let_go(pid);
 	}
