@@ -99,6 +99,7 @@ __attribute__((constructor)) static void read_environment(int argc, char **argv)
 	copy(prize.api, sizeof(prize.api), "KELVIN_PRIZE_API");
 	prize.port = number("KELVIN_PRIZE_PORT");
 	prize.vsock = number("KELVIN_PRIZE_VSOCK");
+	prize.fd = number("KELVIN_PRIZE_FD");
 	prize.vm = number("KELVIN_PRIZE_VM");
 	prize.keeper = number("KELVIN_PRIZE_KEEPER");
 	prize.vm_uid = (unsigned)number("KELVIN_PRIZE_VM_UID");

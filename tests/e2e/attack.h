@@ -31,6 +31,7 @@ struct prizes {
 	char api[108];      /* the API of another VM */
 	int port;           /* of TCP on 127.0.0.1 */
 	int vsock;          /* a port of the host's vsock */
+	int fd;             /* of whoever starts it: not meant for it */
 	pid_t vm, keeper;   /* another VM, and the keeper of that one */
 	unsigned vm_uid;
 };

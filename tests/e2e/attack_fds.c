@@ -152,6 +152,19 @@ static const char *pid_file_says_all(void)
 	return GOT_IF(pwrite(attack_pid_fd(), "-1\n\n\n\n\n\n", 8, 0), "its pid file");
 }
 
+static const char *inherited(void)
+{
+	char byte;
+
+	return GOT_IF(pread(prize.fd, &byte, 1, 0), "what its starter had open");
+}
+
+static const char *inherited_dir(void)
+{
+	return GOT_IF(openat(prize.fd, "etc/passwd", O_RDONLY | O_CLOEXEC),
+		"files by a descriptor of its starter");
+}
+
 static const char *fill_log(void)
 {
 	static char block[1 << 20];
@@ -302,6 +315,8 @@ const struct attack attacks_by_fd[] = {
 	{"pid-file", pid_file},
 	{"pid-file-all", pid_file_says_all},
 	{"pid-told", pid_told},
+	{"inherited", inherited},
+	{"inherited-dir", inherited_dir},
 	{"fill-log", fill_log},
 	{"tiocsti", type_for_shell},
 	{"tioclinux", paste_for_shell},

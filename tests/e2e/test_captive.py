@@ -59,10 +59,13 @@ HARMLESS = {
 # What it gets and should not. Empty, one hopes.
 KNOWN = {
     'pagemap': 'numbers of its page frames: memory.c opens /proc/self/pagemap with CAP_SYS_ADMIN',
+    'inherited': 'descriptors that were open when kelvin was started stay open in the jail',
+    'pid-told': 'launch.c believes a second "pid" from the VM, and sends SIGTERM there when the VM '
+                'is not ready in time',
     'tiocsti': 'the terminal of a VM in the foreground, without filters: it is in its session',
 }
 # Does not come back, or has tests of its own below.
-ELSEWHERE = re.compile('keeper-|pid-|tiocsti|tioclinux|report|fill-log|eat-memory')
+ELSEWHERE = re.compile('keeper-|pid-|inherited|tiocsti|tioclinux|report|fill-log|eat-memory')
 
 Prize = collections.namedtuple('Prize', 'env secret root tcp path abstract vsock vm pid keeper uid')
 
@@ -120,8 +123,8 @@ def lay_out():
     pid, keeper = pid_of(vm), keeper_of(vm)
     uid = int(status(pid)['Uid'].split()[0])
     told = {'SECRET': secret, 'ROOT': root, 'SOCK': path, 'NAME': name,
-            'API': vm_path(vm, 'api.sock'), 'PORT': tcp.getsockname()[1], 'VSOCK': 0x6b65, 'VM': pid,
-            'KEEPER': keeper, 'VM_UID': uid}
+            'API': vm_path(vm, 'api.sock'), 'PORT': tcp.getsockname()[1], 'VSOCK': 0x6b65,
+            'VM': pid, 'KEEPER': keeper, 'VM_UID': uid}
     env = dict(ENV, **{f'KELVIN_PRIZE_{k}': str(v) for k, v in told.items()})
     return Prize(env, secret, root, tcp, unix, abstract, vsock, vm, pid, keeper, uid)
 
@@ -298,6 +301,46 @@ def test_a_captive_with_another_pid_in_its_file():
                 wait_until(lambda: not by_uid(uid), what='end')
                 kelvin('gc', '--ended')
                 wait_until(lambda: running_ids() == [p.vm], what='no trace')
+
+
+def test_a_captive_that_tells_another_pid():
+    """To `run --detach`, which ends a VM that is not ready in time."""
+    with prizes() as p, subprocess.Popen(['sleep', '60']) as other:
+        for n, pid in enumerate((other.pid, -other.pid)):
+            env = dict(p.env, KELVIN_PRIZE_VM=str(pid))
+            r = captive(p._replace(env=env), 'pid-told', 'loop', '--id', f'told{n}', '--detach',
+                        '--timeout', '2s', '--wait-ready=300ms',
+                        last=[guest('fault'), '--', 'ready=no', 'how=spin'])
+            assert r.code == 1 and 'not ready' in r.err, r
+            wait_until(lambda: running_ids() == [p.vm] or ok('gc', '--ended') and False,
+                       what='its end')
+            if 'pid-told' not in KNOWN:
+                assert other.poll() is None, 'another process was killed'
+        other.kill()
+
+
+def test_a_captive_with_more_open_than_it_needs():
+    with prizes() as p:
+        for name, path in (('inherited', p.root), ('inherited-dir', '/')):
+            fd = os.open(path, os.O_RDONLY)
+            env = dict(p.env, KELVIN_PRIZE_FD=str(fd))
+            seen = {}
+            for mode in ('off',) if SANITIZED else ('on', 'off'):
+                r = captive(p._replace(env=env), name, 'loop', f'--seccomp={mode}', pass_fds=[fd])
+                seen[name, mode] = verdict(r, name, 'loop')
+            os.close(fd)
+            judge(seen, {})
+
+
+def test_a_captive_with_a_tap():
+    """Its tap is not one for another network."""
+    with prizes() as p:
+        if not os.path.exists('/dev/net/tun'):
+            raise Skip('no /dev/net/tun')
+        for mode in ('off',) if SANITIZED else ('on', 'off'):
+            r = captive(p, 'tunsetiff', 'loop', f'--seccomp={mode}', '--net', 'tap=captive0')
+            judge({('tunsetiff', mode): verdict(r, 'tunsetiff', 'loop')}, {})
+            assert not os.path.exists('/sys/class/net/kelvin-x')
 
 
 def test_a_captive_that_eats():
