@@ -20,6 +20,7 @@ import subprocess
 import tempfile
 import termios
 
+import vm
 from test_jail import cgroups, status
 from vm import *
 
@@ -28,6 +29,7 @@ STEP = os.path.join(BUILD, 'tests', 'e2e', 'step')
 THREADS = ('vcpu', 'loop')
 KILLED = 128 + signal.SIGSYS
 AT_ONCE = 6
+USER = 54321
 SYS_ADD_KEY, SYS_KEYCTL, SESSION_KEYRING = 248, 250, -3
 
 # What may succeed without filters, and why it gives nothing that the guest has not already.
@@ -56,6 +58,13 @@ HARMLESS = {
     'thread': 'one of its own, under its own limits; the kernel checks those for each',
     'userfaultfd-own': 'its own faults, in user mode',
 }
+# The same where the VM has no user of its own.
+HARMLESS_OF_A_USER = dict(HARMLESS, **{
+    'fork-bomb': 'as many processes as he may have: no harm to others, and his to limit',
+    'nice-user': 'of those in its pid namespace; untouched() looks at the other VM',
+    'rlimit-nproc': 'no more than he has',
+    'setuid-vm': 'it is that user',
+})
 # What it gets and should not. Empty, one hopes.
 KNOWN = {
     'pagemap': 'numbers of its page frames: memory.c opens /proc/self/pagemap with CAP_SYS_ADMIN',
@@ -119,14 +128,37 @@ def lay_out():
         vsock = None
     libc_call(SYS_KEYCTL, 1, None)  # a session's keyring, as a login makes one
     libc_call(SYS_ADD_KEY, b'user', b'kelvin-prize', b'key', 3, SESSION_KEYRING)
-    vm = start('echo', id='prize')
-    pid, keeper = pid_of(vm), keeper_of(vm)
+    id = start('echo', id='prize')
+    pid, keeper = pid_of(id), keeper_of(id)
     uid = int(status(pid)['Uid'].split()[0])
     told = {'SECRET': secret, 'ROOT': root, 'SOCK': path, 'NAME': name,
-            'API': vm_path(vm, 'api.sock'), 'PORT': tcp.getsockname()[1], 'VSOCK': 0x6b65,
+            'API': vm_path(id, 'api.sock'), 'PORT': tcp.getsockname()[1], 'VSOCK': 0x6b65,
             'VM': pid, 'KEEPER': keeper, 'VM_UID': uid}
     env = dict(ENV, **{f'KELVIN_PRIZE_{k}': str(v) for k, v in told.items()})
-    return Prize(env, secret, root, tcp, unix, abstract, vsock, vm, pid, keeper, uid)
+    return Prize(env, secret, root, tcp, unix, abstract, vsock, id, pid, keeper, uid)
+
+
+@contextlib.contextmanager
+def an_ordinary_user():
+    """All that is started is his, as are the VMs; /dev/kvm is open to him, and to nobody else."""
+    place = os.path.join(TMP, 'user')
+    os.makedirs(place, exist_ok=True)
+    os.chmod(TMP, 0o755)
+    script = put('as-user', '#!/bin/sh -e\n'
+                 f'[ -e {place}/kvm ] || mknod -m 666 {place}/kvm c 10 232\n'
+                 f'mount --bind {place}/kvm /dev/kvm\n'
+                 f'exec setpriv --reuid={USER} --regid={USER} --clear-groups "$@"\n', 0o755)
+    wrapper = put('kelvin-as-user', f'#!/bin/sh\nexec unshare -m {script} {KELVIN} "$@"\n', 0o755)
+    os.chown(place, USER, USER)
+    before = vm.KELVIN, vm.RUN_DIR, dict(ENV)
+    vm.KELVIN, vm.RUN_DIR = wrapper, os.path.join(place, 'run')
+    ENV.update(KELVIN_RUN_DIR=vm.RUN_DIR, XDG_CACHE_HOME=place)
+    try:
+        yield ['unshare', '-m', script]
+    finally:
+        kill_all()
+        vm.KELVIN, vm.RUN_DIR, env = before
+        ENV.update(env)
 
 
 def processes_with(uids):
@@ -158,9 +190,9 @@ def untouched(p, uids=()):
     wait_until(lambda: not processes_with(uids), what=f'the end of all of {uids}')
 
 
-def captive(p, name, thread, *opts, verb='run', last=(), **kw):
+def captive(p, name, thread, *opts, verb='run', last=(), prefix=(), **kw):
     env = dict(p.env, KELVIN_ATTACK=name, KELVIN_ATTACK_THREAD=thread)
-    words = [CAPTIVE, verb, *map(str, opts), *(last or [guest('hello')])]
+    words = [*prefix, CAPTIVE, verb, *map(str, opts), *(last or [guest('hello')])]
     return Result(subprocess.run(words, env=env, capture_output=True, timeout=60,
                                  stdin=subprocess.DEVNULL, start_new_session=True, **kw))
 
@@ -181,7 +213,7 @@ def attacks():
     return done.stdout.split()
 
 
-def all_of(p, mode, *opts, **kw):
+def all_of(p, mode, **kw):
     """Makes all attacks. Returns {(name, thread): verdict}"""
     names = [n for n in attacks() if not ELSEWHERE.match(n)]
     uids = []
@@ -189,9 +221,12 @@ def all_of(p, mode, *opts, **kw):
     def one(job):
         number, (name, thread) = job
         uid = 0x60000000 + number
-        uids.append(str(uid))
+        own = ()
+        if not kw:
+            uids.append(str(uid))
+            own = ('--jail-uid', uid)
         r = captive(p, name, thread, f'--seccomp={mode}', '--id', f'a{number}', '--memory', '16M',
-                    '--jail-uid', uid, *opts, **kw)
+                    *own, **kw)
         return (name, thread), verdict(r, name, thread)
 
     jobs = enumerate((n, t) for n in names for t in THREADS)
@@ -225,6 +260,19 @@ def test_a_captive_without_filters():
         judge(seen, HARMLESS)
         idle = [n for n in HARMLESS if not any(seen[n, t].startswith('GOT') for t in THREADS)]
         print(f'# harmless, and denied here all the same: {" ".join(idle) or "none"}')
+
+
+def test_a_captive_of_an_ordinary_user():
+    """He shares his user id with his other VMs, and with their keepers."""
+    with an_ordinary_user() as prefix:
+        r = kelvin('run', guest('hello'))
+        if r.code:
+            raise Skip(f'he cannot start a VM: {r.err.strip()}')
+        with prizes() as p:
+            assert p.uid == USER
+            if not SANITIZED:
+                judge(all_of(p, 'on', prefix=prefix), {})
+            judge(all_of(p, 'off', prefix=prefix), HARMLESS_OF_A_USER)
 
 
 def test_a_restored_captive():
