@@ -80,6 +80,27 @@ def syscalls_and_tags(raw):
     return bad
 
 
+def promises():
+    """README's table of promises is whole, and each names tests that there are."""
+    with open(os.path.join(ROOT, 'README.md')) as f:
+        rows = re.findall(r'^\| P(\d+) [^|]*\| ([^|]*)\|$', f.read(), flags=re.M)
+    names, files = set(), set()
+    for base, _, found in os.walk(os.path.join(ROOT, 'tests')):
+        for f in found:
+            files.add(f)
+            if f.endswith(('.c', '.py')):
+                with open(os.path.join(base, f)) as source:
+                    names |= set(re.findall(r'^(?:def|static void) (test_\w+)\(', source.read(),
+                                            flags=re.M))
+    bad = [] if [int(n) for n, _ in rows] == list(range(1, 11)) else ['README: not P1 to P10']
+    for number, text in rows:
+        tests = re.findall(r'`([\w.]+)`', text)
+        bad += [f'P{number}: no test'] if not tests else []
+        bad += [f'P{number}: there is no {t}' for t in tests
+                if t not in names and t not in files and t + '.c' not in files]
+    return bad
+
+
 def main():
     files = list(sources())
     text = {p: code_of(p) for p in files}
@@ -118,6 +139,7 @@ def main():
                          if folder(p) != 'memory' and re.search(r'(->|\.)hva\b', text[p])
                          and p not in ('vcpu/vm.c',)])
     verdict('syscalls_and_tags', syscalls_and_tags(raw))
+    verdict('promises_have_tests', promises())
     verdict('no_plain_assert', [p for p in files if re.search(r'\bassert\s*\(', text[p])])
     verdict('spdx_first', [p for p in files
                            if not raw[p].startswith('/* SPDX-License-Identifier: Apache-2.0 */')])
