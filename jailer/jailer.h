@@ -28,7 +28,7 @@
 	X(LANDLOCK, 0x200, "landlock")                                                             \
 	X(LIMITS, 0x400, "resource limits")                                                        \
 	X(DIES, 0x800, "dies with its keeper")                                                     \
-	X(HARDENED, 0x1000, "no new privileges, no core dumps")                                    \
+	X(HARDENED, 0x1000, "no new privileges or core dumps")                                    \
 	X(CGROUP, 0x2000, "cgroup limits")
 
 enum jail_layer {

@@ -10,6 +10,7 @@
 
 #include "monitor/verb.h"
 
+#define WORDS_WIDTH 56u /* of a list of words, in columns */
 #define DEPTH_MAX 8
 
 int show_end(void)
@@ -179,12 +180,43 @@ static void show_members(const json_t *v, enum unit unit, int depth)
 		show_member(key, member, unit, depth);
 }
 
+static bool all_strings(const json_t *v)
+{
+	size_t n = json_array_size(v);
+
+	for (size_t i = 0; i < n; i++)
+		if (!json_is_string(json_array_get(v, i)))
+			return false;
+	return n > 0;
+}
+
+/* A list of words, broken into lines. */
+static void show_words(const char *name, const json_t *v)
+{
+	char text[2048];
+	size_t n = 0, line = 0;
+
+	for (size_t i = 0; i < json_array_size(v) && n < sizeof(text); i++) {
+		const char *word = json_string_value(json_array_get(v, i));
+		bool wraps = line + strlen(word) > WORDS_WIDTH;
+
+		n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%s",
+			i == 0 ? "" : wraps ? ",\n" : ", ", word);
+		line = (wraps ? 0 : line) + strlen(word) + 2;
+	}
+	show_line(name, "%s", text);
+}
+
 static void show_member(const char *key, const json_t *v, enum unit outer, int depth)
 {
 	enum unit unit = unit_of(key, outer);
 	char buf[4200], name[64];
 
 	snprintf(name, sizeof(name), "%*s%.*s", depth * 2, "", plain_name_len(key), key);
+	if (all_strings(v)) {
+		show_words(name, v);
+		return;
+	}
 	if (json_is_object(v) || json_is_array(v)) {
 		if (depth >= DEPTH_MAX || (!json_object_size(v) && !json_array_size(v)))
 			return;
