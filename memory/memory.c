@@ -4,11 +4,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/mman.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "monitor/base/arith.h"
 #include "monitor/base/cleanup.h"
@@ -68,6 +71,29 @@ static int map_all(struct mem *m, int fd, int flags, struct err *e)
 	return 0;
 }
 
+/*
+ * What the page map tells depends on who opened it. Without CAP_SYS_ADMIN numbers of page frames
+ * are zero, and whoever takes over this process later does not learn which memory of the host is
+ * next to the guest's.
+ */
+static int open_pagemap(void)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct had[_LINUX_CAPABILITY_U32S_3], less[_LINUX_CAPABILITY_U32S_3];
+	int fd;
+
+	if (syscall(SYS_capget, &head, had))
+		return -1;
+	memcpy(less, had, sizeof(less));
+	less[0].effective &= ~(1u << CAP_SYS_ADMIN);
+	if (syscall(SYS_capset, &head, less))
+		return -1;
+	fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	if (syscall(SYS_capset, &head, had))
+		fd_close(&fd);
+	return fd;
+}
+
 static int new_mem(struct mem **ret, u64 size, enum mem_backing backing, struct err *e)
 {
 	struct mem *m;
@@ -82,7 +108,7 @@ static int new_mem(struct mem **ret, u64 size, enum mem_backing backing, struct 
 	m->size = size;
 	m->backing = backing;
 	m->fd = -1;
-	m->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	m->pagemap_fd = open_pagemap();
 	*ret = m;
 	return 0;
 }
