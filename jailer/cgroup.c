@@ -266,6 +266,30 @@ int cgroup_fd(const struct cgroup *g)
  * v1's "tasks" moves a thread: the same for a process of one. Moving a process takes a lock
  * against all forks of the host, which waits for an RCU grace period: 1-20 ms instead of 20 us.
  */
+int cgroup_join_fds(const struct cgroup *g, int *ret, unsigned cap, struct err *e)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < g->n; i++) {
+		const char *file = g->at[i].v2 ? "cgroup.procs" : "tasks";
+
+		if (!g->at[i].made)
+			continue;
+		must(n < cap);
+		ret[n] = g->host->sys->openat(g->at[i].dir, file, O_WRONLY | O_CLOEXEC, 0);
+		if (ret[n] < 0) {
+			int r = -errno;
+
+			while (n)
+				g->host->sys->close(ret[--n]);
+			return err_sys(e, -r, "cannot enter the cgroup %s for %s%s", g->name,
+				g->at[i].controller, hint(r));
+		}
+		n++;
+	}
+	return (int)n;
+}
+
 int cgroup_join(const struct cgroup *g, struct err *e)
 {
 	for (unsigned i = 0; i < g->n; i++) {

@@ -86,6 +86,12 @@ int cgroup_fd(const struct cgroup *g);
 
 /* Moves the calling process, which must have one thread, into the group. */
 int cgroup_join(const struct cgroup *g, struct err *e);
+/*
+ * The same for a process that sees no cgroups: writing "0" to each of these descriptors takes the
+ * writer in. Returns how many there are, at most @cap; the caller owns them. Only a process itself
+ * is quick to join: putting another in takes a lock against all forks of the host.
+ */
+int cgroup_join_fds(const struct cgroup *g, int *ret, unsigned cap, struct err *e);
 
 /*
  * Moves the calling process, which must have one thread, into @parent itself, which exists, of the

@@ -7,9 +7,11 @@
  */
 #include "jailer/jailer.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -43,6 +45,30 @@ static int next_kept(const int *keep, unsigned n, int from)
 		if (keep[i] >= from && keep[i] < best)
 			best = keep[i];
 	return best;
+}
+
+int jail_note_inherited(struct jail_inherited *ret, struct err *e)
+{
+	DIR *d = opendir("/proc/self/fd");
+	struct dirent *ent;
+	int r = 0;
+
+	ret->n = 0;
+	if (!d)
+		return 0; /* in a chroot; whoever made that saw to descriptors, too */
+	while (!r && (ent = readdir(d))) {
+		int fd = (int)strtol(ent->d_name, NULL, 10);
+
+		if (fd <= STDERR_FILENO || fd == dirfd(d))
+			continue;
+		if (ret->n == ARRAY_SIZE(ret->fd))
+			r = err_set(e, -EMFILE, "more than %zu descriptors were open at the start",
+				ARRAY_SIZE(ret->fd));
+		else
+			ret->fd[ret->n++] = fd;
+	}
+	closedir(d);
+	return r;
 }
 
 int jail_close_inherited(const int *keep, unsigned n, struct err *e)

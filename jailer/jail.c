@@ -5,12 +5,12 @@
  * Theory of operation
  *
  * The process has opened all it will need (files, devices, sockets, KVM) and has one thread. It was
- * born into new pid, mount, ipc and uts namespaces (birth.c), and for a user other than root into a
- * user namespace, in which it has capabilities to spend here. What follows only takes away, in an
- * order in which each step still has the rights it needs:
+ * born into a new pid namespace (birth.c), and for a user other than root into a user namespace, in
+ * which it has capabilities to spend here. What follows only takes away, in an order in which each
+ * step still has the rights it needs:
  *
  *  1. the file systems: an empty root (root.c)
- *  2. the network: a namespace with nothing in it; open taps and sockets go on working
+ *  2. the network, ipc and uts: namespaces with nothing in them; open taps and sockets go on
  *  3. resource limits, and the keys of the session
  *  4. the ids, for ones that nobody else has (root only)
  *  5. all capabilities
@@ -31,21 +31,40 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "jailer/privs.h"
 
-static int empty_net(int net_fd, struct err *e)
+/* Into namespaces that somebody else has emptied. The last takes the root along. */
+static int enter_void(const struct jail_void *v, struct jail_report *ret, struct err *e)
 {
-	if (net_fd >= 0 ? setns(net_fd, CLONE_NEWNET) : unshare(CLONE_NEWNET))
-		return err_sys(e, errno, "cannot leave the host's network");
+	if (setns(v->fd[JAIL_VOID_NET], CLONE_NEWNET) ||
+		setns(v->fd[JAIL_VOID_IPC], CLONE_NEWIPC) ||
+		setns(v->fd[JAIL_VOID_UTS], CLONE_NEWUTS) ||
+		setns(v->fd[JAIL_VOID_MOUNT], CLONE_NEWNS))
+		return err_sys(e, errno, "cannot leave the host's namespaces (setns)");
+	ret->layers |= JAIL_MOUNT | JAIL_NET | JAIL_IPC | JAIL_UTS | JAIL_ROOT;
 	return 0;
+}
+
+/* Empties those that it was born into. */
+static int make_own(const struct jail_plan *plan, struct jail_report *ret, struct err *e)
+{
+	int r = jail_empty_root(plan->mount_on, e);
+
+	if (!r && unshare(CLONE_NEWNET))
+		r = err_sys(e, errno, "cannot leave the host's network");
+	ret->layers |= JAIL_ROOT | JAIL_NET;
+	return r;
 }
 
 static int give_up_rights(const struct jail_plan *plan, struct jail_report *ret, struct err *e)
 {
+	struct rlimit now = {0};
 	const struct jail_rlimits limits = {
-		.nofile = plan->nofile,
+		.nofile = getrlimit(RLIMIT_NOFILE, &now) || now.rlim_max > plan->nofile
+			? plan->nofile : now.rlim_max,
 		.fsize = JAIL_RLIM_KEEP,
 		.nproc = plan->id ? plan->nproc : JAIL_RLIM_KEEP,
 	};
@@ -79,13 +98,10 @@ int jail_enter(const struct jail_plan *plan, struct jail_report *ret, struct err
 	int r = 0;
 
 	*ret = (struct jail_report){.layers = plan->born};
-	if (plan->born & JAIL_MOUNT) {
-		r = jail_empty_root(plan->mount_on, e);
-		ret->layers |= JAIL_ROOT;
-		if (!r)
-			r = empty_net(plan->net_fd, e);
-		ret->layers |= JAIL_NET;
-	}
+	if (plan->space)
+		r = enter_void(plan->space, ret, e);
+	else if (plan->born & JAIL_MOUNT)
+		r = make_own(plan, ret, e);
 	if (!r)
 		r = give_up_rights(plan, ret, e);
 	if (!r)

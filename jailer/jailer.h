@@ -2,7 +2,7 @@
 /*
  * jailer.h - what a VM process gives up before it runs a guest.
  *
- * In the order of a VM's life: jail_close_inherited() first of all; jail_fork() makes the process;
+ * In the order of a VM's life: jail_note_inherited() first of all; jail_fork() makes the process;
  * it opens all it will ever need, and then jail_enter() takes the rest away. Everything here is for
  * a process with one thread.
  */
@@ -37,9 +37,9 @@ enum jail_layer {
 #undef X
 };
 
-/* What a process is born into: as root, and as any user with user namespaces. */
-#define JAIL_BIRTH      ((unsigned)(JAIL_PID | JAIL_MOUNT | JAIL_IPC | JAIL_UTS))
-#define JAIL_BIRTH_USER ((unsigned)(JAIL_USER | JAIL_BIRTH))
+/* What a process is born into: as root, who has a void (below), and as any user. */
+#define JAIL_BIRTH      ((unsigned)JAIL_PID)
+#define JAIL_BIRTH_USER ((unsigned)(JAIL_USER | JAIL_PID | JAIL_MOUNT | JAIL_IPC | JAIL_UTS))
 
 /* The kinds of threads of a VM process. */
 enum jail_thread {
@@ -71,6 +71,16 @@ const char *jail_explain_death(int status);
 int jail_filter(enum jail_thread thread, enum jail_seccomp mode, struct err *e);
 
 /*
+ * The descriptors from 3 on that are open now, at the start: of whoever started us. Those that no
+ * option names have no business in a jail, but paths such as /dev/fd/5 need them until all is open.
+ */
+struct jail_inherited {
+	int fd[256];
+	unsigned n;
+};
+int jail_note_inherited(struct jail_inherited *ret, struct err *e);
+
+/*
  * Closes every descriptor but 0, 1, 2 and the @n in @keep, which must be open (the operator named
  * them). Call first of all, before descriptors of our own exist.
  */
@@ -94,11 +104,24 @@ int jail_take_ids(const char *path, u32 count, uid_t *ret_first, int *ret_fd, st
 #define JAIL_ID_FIRST 0x70000000u /* above all that systemd and containers give out */
 #define JAIL_ID_COUNT 0x10000u
 
+/*
+ * Namespaces in which there is nothing: an empty, read-only file system, no network, no ipc, no
+ * name. Because nobody in them can put anything there, VMs can share them. Making them takes longer
+ * than all the rest of a jail, and can be done by somebody who waits.
+ */
+enum { JAIL_VOID_MOUNT, JAIL_VOID_NET, JAIL_VOID_IPC, JAIL_VOID_UTS, JAIL_VOID_COUNT };
+struct jail_void {
+	int fd[JAIL_VOID_COUNT]; /* -1: none */
+};
+/* For root, with one thread; the caller is afterwards where it was. */
+int jail_make_void(struct jail_void *ret, struct err *e);
+void jail_close_void(struct jail_void *v);
+
 struct jail_plan {
 	unsigned born;        /* layers the process has from jail_fork() */
 	uid_t id;             /* JAIL_ID_*; 0: it stays who it is */
+	const struct jail_void *space; /* NULL: it makes its own of what it was born into */
 	const char *mount_on; /* a directory, for JAIL_MOUNT: where the new root is put at first */
-	int net_fd;           /* an empty net namespace, or -1: it makes one */
 	u64 nofile, nproc;    /* descriptors; threads of this user id, if that is its own */
 };
 

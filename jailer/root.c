@@ -3,7 +3,7 @@
  * root.c - a root directory with nothing in it.
  *
  * An empty, read-only tmpfs takes the place of the host's file systems, which are then let go of:
- * no path leads anywhere, and no descriptor may be left that does (jail.c looks).
+ * no path leads anywhere, and no descriptor may be left that does (the tests look).
  */
 #include "jailer/jail_int.h"
 

@@ -70,7 +70,9 @@ static bool keeper_lives(const char *name)
 	_cleanup_fd_ int fd = -1;
 	ssize_t n;
 
-	snprintf(path, sizeof(path), "/proc/%.12s/stat", dot ? dot + 1 : "");
+	if (!dot)
+		return true; /* not ours */
+	snprintf(path, sizeof(path), "/proc/%.12s/stat", dot + 1);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
 	if (n <= 0)

@@ -17,6 +17,7 @@ static int kill_hard(const char *id, struct err *e)
 	if (r)
 		return r;
 	fprintf(stderr, "kelvin: VM \"%s\" did not answer: its monitor was ended by SIGKILL\n", id);
+	vm_wait_swept(id);
 	return vm_sweep(id, e);
 }
 
@@ -30,6 +31,11 @@ static int kill_vm(const char *id, u64 timeout_ns, struct err *e)
 	if (r)
 		return r;
 	there = vm_look(id, &pid);
+	if (there == VM_DEAD) {
+		/* Or it lives, and let go of its lock, as no VM of ours does. */
+		vm_kill_process(id, NULL);
+		vm_wait_swept(id);
+	}
 	if (there == VM_DEAD || there == VM_ENDED)
 		return vm_sweep(id, e);
 	r = client_call(id, "PUT", "/kelvin/kill", body, timeout_ms(timeout_ns), NULL, e);

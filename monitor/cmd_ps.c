@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "monitor/machine.h"
 #include "monitor/vm_verb.h"
 #include "monitor/vmfind.h"
 
@@ -33,8 +34,13 @@ static json_t *describe(const char *id, json_t *facts)
 	pid_t pid;
 	json_t *j;
 
-	if (json_is_object(facts))
+	/* A VM speaks for itself, but not as another, and whoever speaks lives. */
+	if (json_is_object(facts)) {
+		json_object_set_new(facts, "id", json_string(id));
+		if (!life_is_name(json_string_value(json_object_get(facts, "state"))))
+			json_object_set_new(facts, "state", json_string("unclear"));
 		return facts;
+	}
 	json_decref(facts);
 	there = vm_look(id, &pid);
 	if (there == VM_ABSENT)
@@ -101,10 +107,14 @@ static const char *number(const json_t *vm, const char *key, char *buf, size_t c
 	return buf;
 }
 
+/* A word of its own choice is not for the terminal to obey. */
 static const char *word(const json_t *vm, const char *key)
 {
 	const char *s = json_string_value(json_object_get(vm, key));
 
+	for (const char *p = s; p && *p; p++)
+		if (*p <= ' ' || *p > '~')
+			return "?";
 	return s ? s : "-";
 }
 

@@ -47,6 +47,8 @@ int cmd_restore(int argc, char **argv)
 	l.spec.vsock_wait_ms = VSOCK_WAIT_UNSET;
 	l.spec.poll_ns = POLL_AUTO;
 	l.devices_later = true;
+	if (jail_note_inherited(&l.inherited, &e))
+		return fail(&e);
 	opt_begin(&p, argc, argv);
 	while ((id = opt_next(&p, &arg)) > 0) {
 		if (id != OPT_COUNT) {

@@ -201,6 +201,7 @@ int cmd_run(int argc, char **argv)
 	static struct launch l;
 	struct opt_parser p = page;
 	const char *arg;
+	struct err e;
 	int id, r, own = 1; /* words of ours: those before "--" */
 
 	l.count = 1;
@@ -212,6 +213,8 @@ int cmd_run(int argc, char **argv)
 	l.spec.poll_ns = POLL_AUTO;
 	while (own < argc && strcmp(argv[own], "--") != 0)
 		own++;
+	if (jail_note_inherited(&l.inherited, &e))
+		return fail(&e);
 	opt_begin(&p, own, argv);
 	while ((id = opt_next(&p, &arg)) > 0) {
 		r = own_opt(&p, &l, id, arg);

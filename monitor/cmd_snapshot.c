@@ -20,6 +20,7 @@
 
 #include "monitor/base/cleanup.h"
 #include "monitor/dev_spec.h"
+#include "monitor/machine.h"
 #include "monitor/vm_verb.h"
 #include "monitor/vmfind.h"
 #include "snapshot/snapshot.h"
@@ -70,7 +71,7 @@ static void print_result(const char *dir, const json_t *facts)
 		show_size(data, b, sizeof(b)));
 	if (pause_us)
 		printf(", paused %s", show_ns(pause_us * 1000, c, sizeof(c)));
-	if (state && strcmp(state, "running"))
+	if (life_is_name(state) && strcmp(state, "running"))
 		printf(", the VM is %s", state);
 	putchar('\n');
 }
@@ -104,7 +105,8 @@ struct taking {
 
 static int ask_for_names(struct taking *t, struct err *e)
 {
-	struct client_request q = {.id = t->id, .method = "GET", .path = "/kelvin/snapshot"};
+	struct client_request q = {.id = t->id, .method = "GET", .path = "/kelvin/snapshot",
+		.timeout_ms = ANSWER_MS};
 	json_auto_t *reply = NULL;
 	int r = client_ask(t->sock, &q, &reply, e);
 

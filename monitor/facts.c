@@ -223,7 +223,8 @@ static json_t *jail_facts(const struct machine *m)
 				json_string(t[i].text));
 	return json_pack("{s:i, s:i, s:i, s:s, s:o, s:o}", "uid", (int)m->jail.uid, "gid",
 		(int)m->jail.gid, "landlock", m->jail.landlock, "cgroup",
-		m->spec->cgroup[0] ? m->spec->cgroup : "none", "in_force", on, "not_in_force", off);
+		m->jail.layers & JAIL_CGROUP ? m->spec->cgroup : "none", "in_force", on,
+		"not_in_force", off);
 }
 
 json_t *machine_facts(const struct machine *m)

@@ -12,12 +12,13 @@
  * It can choose among three things: a port number, of which the keeper makes the path itself; that
  * its own directory is to be removed, which the keeper finds by the id that it knew before the VM
  * was born; and the text of its own exit report, of which it takes at most KEEPER_TEXT_MAX bytes. A
- * message that is anything else ends the VM. Nothing the keeper does for a VM can wait for that VM:
- * its sockets are non-blocking, and answers that do not fit in the socket end the VM, too.
+ * message that is anything else ends the VM. Nothing the keeper does for a living VM can wait for
+ * it: its sockets are non-blocking, and answers that do not fit in the socket end the VM, too. Of a
+ * dead one the cgroup may take a second to be empty.
  *
- * While the VMs build themselves, the keeper leaves the host's network for an empty namespace, of
- * which it gives them all the descriptor: making one takes longer than all the rest of a jail. VMs
- * of one command so share a network in which there is nothing.
+ * While a VM builds itself, its keeper makes what takes long: namespaces with nothing in them,
+ * which all VMs of a command share, and, with cgroup v1, the VM's group. The VM waits for that
+ * (KEEPER_GO) before it gives up its rights.
  *
  * A VM that dies, by whatever signal, is told by its end and by nothing else. Then the keeper
  * writes the report.
@@ -27,7 +28,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,12 +37,14 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "jailer/jailer.h"
 #include "monitor/base/cleanup.h"
 #include "monitor/machine_int.h"
 #include "monitor/verb.h"
+#include "monitor/vmfind.h"
 #include "virtio/vsock.h"
 
 #define BYE_MS 10000 /* a VM that took leave has this long to end */
@@ -54,21 +56,22 @@ struct kept {
 	dev_t vsock_dev;      /* then: the socket that the VM made there */
 	ino_t vsock_ino;
 	bool detach, json;
-	pid_t pid;  /* 0: it has ended */
+	pid_t number; /* its pid, for ever */
+	pid_t pid;  /* the same; 0: it has ended */
 	int socket; /* -1: it closed it */
 	bool here;  /* its directory is to be removed */
-	bool bye;
-	int status; /* of waitpid() */
+	u64 bye_ns; /* when it took leave; 0: it did not */
+	unsigned wide; /* connections that got more room */
+	int status;    /* of waitpid() */
 	struct cgroup cgroup; /* n 0: none */
 };
 
 struct keeper {
 	int signal_fd;
-	sigset_t old_mask;
+	struct jail_void space; /* of all its VMs, once the first is born */
 	unsigned count, limit, alive;
 	struct kept *vm;
 	struct pollfd *poll;
-	u64 bye_ns; /* when the last of them took leave */
 };
 
 int keeper_create(struct keeper **ret, unsigned limit, struct err *e)
@@ -83,13 +86,16 @@ int keeper_create(struct keeper **ret, unsigned limit, struct err *e)
 	if (!k || !k->vm || !k->poll)
 		return err_sys(e, ENOMEM, "cannot keep VMs"); /* the process ends */
 	k->limit = limit;
+	for (unsigned i = 0; i < JAIL_VOID_COUNT; i++)
+		k->space.fd[i] = -1;
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGQUIT);
-	sigprocmask(SIG_BLOCK, &set, &k->old_mask);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN); /* of one VM, or of whoever waits for them */
 	k->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (k->signal_fd < 0)
 		return err_sys(e, errno, "cannot take signals");
@@ -97,53 +103,148 @@ int keeper_create(struct keeper **ret, unsigned limit, struct err *e)
 	return 0;
 }
 
-/* The child keeps nothing of the keeper's but its own socket. */
+/*
+ * The child keeps nothing of the keeper's but its own socket. Signals stay blocked: to the first
+ * process of a pid namespace they would be lost, not kept, until it takes them (machine.c).
+ */
 static void leave_keeper(struct keeper *k)
 {
-	for (unsigned i = 0; i < k->count; i++)
+	for (unsigned i = 0; i < k->count; i++) {
 		fd_close(&k->vm[i].socket);
+		cgroup_close(&k->vm[i].cgroup);
+	}
 	fd_close(&k->signal_fd);
-	sigprocmask(SIG_SETMASK, &k->old_mask, NULL);
+	jail_close_void(&k->space);
 }
 
-/* Makes the group of @vm, with a name that nobody else has: the keeper's pid is in it. */
-static int make_cgroup(struct kept *kept, const struct keeper_vm *vm, struct err *e)
+/* A name that nobody else has: the keeper's pid is in it, and the VM's number. */
+static void cgroup_name(char out[CGROUP_NAME_MAX + 1], const struct keeper_vm *vm, unsigned number)
+{
+	static pid_t keeper;
+
+	if (!keeper)
+		keeper = getpid();
+	snprintf(out, CGROUP_NAME_MAX + 1, "%.40s.%u.%d", vm->id, number, (int)keeper);
+}
+
+static int make_cgroup(struct kept *kept, const struct keeper_vm *vm, unsigned number,
+	struct err *e)
 {
 	char name[CGROUP_NAME_MAX + 1];
 	int r;
 
 	if (!vm->limits || !vm->limits->n)
 		return 0;
-	snprintf(name, sizeof(name), "%.52s.%d", vm->id, getpid());
+	cgroup_name(name, vm, number);
 	r = cgroup_create(&cgroup_host_real, CGROUP_PARENT, name, vm->limits, &kept->cgroup, e);
 	return vm->limits_asked ? r : 0;
 }
 
-static int be_born(struct keeper *k, struct kept *kept, int socket,
-	int (*run)(void *ctx, int socket, const char *cgroup), void *ctx)
+/* Whether a process can be born into a cgroup here: then the group comes first. */
+static bool has_only_v2(void)
+{
+	return access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0;
+}
+
+#define JOIN_MAX 8u /* hierarchies that have a VM's group */
+
+/* What goes with KEEPER_GO. */
+struct parcel {
+	int fd[JAIL_VOID_COUNT + JOIN_MAX];
+	unsigned n;
+	s32 bits;
+};
+
+/*
+ * What can be done for a VM while it builds itself, which takes longer. It goes on when it has
+ * heard how that went. The first descriptors of the parcel stay the keeper's.
+ */
+static int prepare(struct keeper *k, struct kept *kept, const struct keeper_vm *vm,
+	unsigned layers, struct parcel *ret, struct err *e)
+{
+	int r = 0;
+
+	if (layers && !(layers & JAIL_USER) && k->space.fd[0] < 0)
+		r = jail_make_void(&k->space, e);
+	if (r)
+		return r;
+	if (k->space.fd[0] >= 0) {
+		memcpy(ret->fd, k->space.fd, sizeof(k->space.fd));
+		ret->n = JAIL_VOID_COUNT;
+		ret->bits |= KEEPER_HAS_VOID;
+	}
+	if (!has_only_v2())
+		r = make_cgroup(kept, vm, k->count - 1, e);
+	if (!r && kept->cgroup.n && cgroup_fd(&kept->cgroup) < 0)
+		r = cgroup_join_fds(&kept->cgroup, ret->fd + ret->n, JOIN_MAX, e);
+	if (r > 0)
+		ret->n += (unsigned)r;
+	if (kept->cgroup.n)
+		ret->bits |= KEEPER_IS_GROUPED;
+	return r < 0 ? r : 0;
+}
+
+/* Tells the VM to go on, or, with @why, that it cannot. One that is dead does not mind. */
+static void let_go(struct kept *kept, const struct parcel *p, const struct err *why)
+{
+	struct keeper_msg m = {KEEPER_GO, why ? -1 : p->bits};
+	struct iovec iov[] = {
+		{&m, sizeof(m)},
+		{(void *)(uintptr_t)(why ? why->msg : NULL), why ? strlen(why->msg) : 0},
+	};
+	union {
+		struct cmsghdr hdr;
+		char space[CMSG_SPACE(sizeof(p->fd))];
+	} control = {.hdr = {.cmsg_len = CMSG_LEN(p->n * sizeof(int)), .cmsg_level = SOL_SOCKET,
+			     .cmsg_type = SCM_RIGHTS}};
+	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
+
+	if (!why && p->n) {
+		memcpy(CMSG_DATA(&control.hdr), p->fd, p->n * sizeof(int));
+		msg.msg_control = &control;
+		msg.msg_controllen = CMSG_SPACE(p->n * sizeof(int));
+	}
+	sendmsg(kept->socket, &msg, MSG_NOSIGNAL);
+	for (unsigned i = p->bits & KEEPER_HAS_VOID ? JAIL_VOID_COUNT : 0; i < p->n; i++)
+		close(p->fd[i]);
+}
+
+/* Its process. The keeper's is left to itself by it. */
+static pid_t bear(struct keeper *k, struct kept *kept, const struct keeper_vm *vm, unsigned layers,
+	int (*run)(void *ctx, int socket, const char *cgroup), void *ctx, int pair[2])
 {
 	char name[CGROUP_NAME_MAX + 1];
-	bool grouped = kept->cgroup.n;
-	struct err e;
+	pid_t pid;
 
-	/* Before there is anything to take along. */
-	if (grouped && cgroup_fd(&kept->cgroup) < 0 && cgroup_join(&kept->cgroup, &e))
-		return fail(&e);
-	snprintf(name, sizeof(name), "%s", kept->cgroup.name);
+	cgroup_name(name, vm, k->count);
+	pid = jail_fork(layers, kept->cgroup.n ? cgroup_fd(&kept->cgroup) : -1);
+	if (pid)
+		return pid;
+	close(pair[0]);
 	cgroup_close(&kept->cgroup);
 	leave_keeper(k);
-	return run(ctx, socket, grouped ? name : NULL);
+	_exit(run(ctx, pair[1], name));
 }
 
 int keeper_add(struct keeper *k, const struct keeper_vm *vm, unsigned layers,
 	int (*run)(void *ctx, int socket, const char *cgroup), void *ctx, struct err *e)
 {
 	struct kept *kept = &k->vm[k->count];
-	int pair[2], r;
+	const struct timespec moment = {.tv_nsec = 1};
+	struct parcel parcel = {.n = 0};
+	int pair[2], r = 0;
+	struct err why = {0};
 
 	must(k->count < k->limit);
-	*kept = (struct kept){.detach = vm->detach, .json = vm->json};
-	r = make_cgroup(kept, vm, e);
+	*kept = (struct kept){.detach = vm->detach, .json = vm->json,
+		.vsock_elsewhere = vm->vsock_path[0]};
+	snprintf(kept->id, sizeof(kept->id), "%s", vm->id);
+	if (vm->vsock_path[0])
+		snprintf(kept->vsock_path, sizeof(kept->vsock_path), "%s", vm->vsock_path);
+	else
+		r = vm_path(kept->vsock_path, sizeof(kept->vsock_path), vm->id, "vsock.sock", e);
+	if (!r && has_only_v2())
+		r = make_cgroup(kept, vm, k->count, e);
 	if (r)
 		return r;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) {
@@ -152,28 +253,23 @@ int keeper_add(struct keeper *k, const struct keeper_vm *vm, unsigned layers,
 		return r;
 	}
 	kept->socket = pair[0];
-	snprintf(kept->id, sizeof(kept->id), "%s", vm->id);
-	kept->vsock_elsewhere = vm->vsock_path[0];
-	if (vm->vsock_path[0])
-		snprintf(kept->vsock_path, sizeof(kept->vsock_path), "%s", vm->vsock_path);
-	else
-		r = vm_path(kept->vsock_path, sizeof(kept->vsock_path), vm->id, "vsock.sock", e);
-	if (!r)
-		kept->pid = jail_fork(layers, kept->cgroup.n ? cgroup_fd(&kept->cgroup) : -1);
+	kept->pid = bear(k, kept, vm, layers, run, ctx, pair);
 	if (kept->pid < 0)
 		r = err_sys(e, errno, "cannot start a process for the VM");
-	if (!r && kept->pid == 0) {
-		fd_close(&pair[0]);
-		_exit(be_born(k, kept, pair[1], run, ctx));
-	}
 	close(pair[1]);
 	if (r) {
 		close(pair[0]);
 		cgroup_remove(&kept->cgroup, NULL);
 		return r;
 	}
+	kept->number = kept->pid;
 	k->count++;
 	k->alive++;
+	/* The child waits for this processor, as often as not, and is the one in a hurry. Who wakes
+	 * from a sleep, however short, is given an idle one; who yields stays where he is. */
+	nanosleep(&moment, NULL);
+	r = prepare(k, kept, vm, layers, &parcel, &why);
+	let_go(kept, &parcel, r ? &why : NULL);
 	return 0;
 }
 
@@ -185,7 +281,10 @@ static void end_vm(struct kept *v)
 		kill(v->pid, SIGKILL);
 }
 
-/* Removes the VM's directory, or all but log and report. The VM lives, or nobody has its name. */
+/*
+ * Removes the VM's directory, or all but log and report. Unless another VM has its name by now: it
+ * was free as soon as the VM let go of the lock, or died.
+ */
 static void remove_dir(struct kept *v, bool keep_log, const char *json)
 {
 	struct vmdir d;
@@ -193,6 +292,10 @@ static void remove_dir(struct kept *v, bool keep_log, const char *json)
 	v->here = false;
 	if (vmdir_find(&d, v->id, NULL))
 		return;
+	if (vm_pid_in(d.dir_fd) != v->number) {
+		fd_close(&d.dir_fd);
+		return;
+	}
 	if (v->vsock_ino) {
 		memcpy(d.vsock_path, v->vsock_path, sizeof(d.vsock_path));
 		d.vsock_dev = v->vsock_dev;
@@ -233,6 +336,16 @@ static void send_to(struct kept *v, enum keeper_verb verb, s32 value, int fd)
 		end_vm(v); /* it asks and does not listen */
 }
 
+/*
+ * Room for the first connections that are under way, as the device itself has it: it may not make
+ * any. The VM does not tell when one has ended, so the number is what the kernel holds at most.
+ */
+static void widen(struct kept *v, int fd)
+{
+	if (v->wide++ < VSOCK_WIDE_CONNS)
+		vsock_widen(fd, VSOCK_TX_BUF_WIDE);
+}
+
 /* A connection for the guest: with the rights of whoever started the VM. */
 static void dial(struct kept *v, u32 port)
 {
@@ -250,11 +363,11 @@ static void dial(struct kept *v, u32 port)
 	if (r)
 		fd_close(&fd);
 	else
-		vsock_widen(fd, VSOCK_TX_BUF_WIDE);
+		widen(v, fd);
 	send_to(v, KEEPER_DIALED, r, fd);
 }
 
-static void hear(struct keeper *k, struct kept *v)
+static void hear(struct kept *v)
 {
 	static struct {
 		struct keeper_msg m;
@@ -262,6 +375,9 @@ static void hear(struct keeper *k, struct kept *v)
 	} got;
 	ssize_t n = recv(v->socket, &got, sizeof(got) - 1, MSG_DONTWAIT);
 
+	/* It ended without reading all that it was sent: what it said is still there. */
+	if (n < 0 && errno == ECONNRESET)
+		n = recv(v->socket, &got, sizeof(got) - 1, MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0) {
@@ -273,13 +389,12 @@ static void hear(struct keeper *k, struct kept *v)
 		return;
 	}
 	((char *)&got)[n] = 0;
-	if (got.m.verb == KEEPER_HERE && !v->here && !v->bye) {
+	if (got.m.verb == KEEPER_HERE && !v->here && !v->bye_ns) {
 		take_over(v);
 	} else if (got.m.verb == KEEPER_DIAL && v->here) {
 		dial(v, (u32)got.m.value);
 	} else if (got.m.verb == KEEPER_BYE && v->here) {
-		v->bye = true;
-		k->bye_ns = monotonic_ns();
+		v->bye_ns = monotonic_ns();
 		remove_dir(v, got.m.value && v->detach, got.text);
 		fd_close(&v->socket); /* which is the answer */
 	} else {
@@ -351,36 +466,24 @@ static void on_signals(struct keeper *k)
 static bool anybody_leaves(const struct keeper *k)
 {
 	for (unsigned i = 0; i < k->count; i++)
-		if (k->vm[i].bye && k->vm[i].pid)
+		if (k->vm[i].bye_ns && k->vm[i].pid)
 			return true;
 	return false;
 }
 
 static void end_overdue(struct keeper *k)
 {
-	if (monotonic_ns() - k->bye_ns < BYE_MS * 1000000ull)
-		return;
+	u64 now = monotonic_ns();
+
 	for (unsigned i = 0; i < k->count; i++)
-		if (k->vm[i].bye)
+		if (k->vm[i].bye_ns && now - k->vm[i].bye_ns >= BYE_MS * 1000000ull)
 			end_vm(&k->vm[i]);
-}
-
-static void give_net(struct keeper *k)
-{
-	_cleanup_fd_ int fd = -1;
-
-	/* A user's may not: their VMs can, in their user namespaces. */
-	if (!unshare(CLONE_NEWNET))
-		fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-	for (unsigned i = 0; i < k->count; i++)
-		send_to(&k->vm[i], KEEPER_NET, fd < 0 ? -1 : 0, fd);
 }
 
 int keeper_run(struct keeper *k)
 {
 	int status;
 
-	give_net(k);
 
 	while (k->alive) {
 		bool leaving = anybody_leaves(k);
@@ -393,7 +496,7 @@ int keeper_run(struct keeper *k)
 		/* Before the signals: what a VM said comes before its death. */
 		for (unsigned i = 0; i < k->count; i++)
 			if (k->poll[i + 1].revents)
-				hear(k, &k->vm[i]);
+				hear(&k->vm[i]);
 		if (k->poll[0].revents)
 			on_signals(k);
 		if (leaving)
@@ -414,18 +517,56 @@ int keeper_here(int socket, struct err *e)
 	return 0;
 }
 
-int keeper_net(int socket)
+/* Writes to the descriptors of a cgroup, and closes them. */
+static int join_by(int *fd, unsigned n, struct err *e)
 {
-	struct keeper_msg m;
-	struct iovec iov = {&m, sizeof(m)};
-	char control[CMSG_SPACE(sizeof(int))];
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
-		.msg_controllen = sizeof(control)};
-	int fd = -1;
+	int r = 0;
 
-	if (recvmsg(socket, &msg, MSG_CMSG_CLOEXEC) == (ssize_t)sizeof(m) && CMSG_FIRSTHDR(&msg))
-		memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(fd));
-	return fd;
+	for (unsigned i = 0; i < n; i++) {
+		if (!r && write(fd[i], "0", 1) != 1)
+			r = err_sys(e, errno, "cannot enter the VM's cgroup");
+		close(fd[i]);
+	}
+	return r;
+}
+
+int keeper_wait(int socket, struct jail_void *ret, bool *ret_grouped, struct err *e)
+{
+	struct {
+		struct keeper_msg m;
+		char text[sizeof(e->msg)];
+	} got = {0};
+	struct iovec iov = {&got, sizeof(got) - 1};
+	int fd[JAIL_VOID_COUNT + JOIN_MAX];
+	union {
+		struct cmsghdr hdr;
+		char space[CMSG_SPACE(sizeof(fd))];
+	} control;
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+		.msg_controllen = sizeof(control)};
+	unsigned count = 0, used = 0;
+	ssize_t n;
+
+	for (unsigned i = 0; i < JAIL_VOID_COUNT; i++)
+		ret->fd[i] = -1;
+	do
+		n = recvmsg(socket, &msg, MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	if (n < (ssize_t)sizeof(got.m) || got.m.verb != KEEPER_GO)
+		return err_set(e, -ECONNRESET, "the keeper is gone");
+	if (got.m.value < 0)
+		return err_set(e, -EPERM, "%s", got.text);
+	if (CMSG_FIRSTHDR(&msg)) {
+		count = (unsigned)((control.hdr.cmsg_len - CMSG_LEN(0)) / sizeof(int));
+		memcpy(fd, CMSG_DATA(&control.hdr), count * sizeof(int));
+	}
+	if (got.m.value & KEEPER_HAS_VOID) {
+		must(count >= JAIL_VOID_COUNT);
+		memcpy(ret->fd, fd, sizeof(ret->fd));
+		used = JAIL_VOID_COUNT;
+	}
+	*ret_grouped = got.m.value & KEEPER_IS_GROUPED;
+	return join_by(fd + used, count - used, e);
 }
 
 void keeper_bye(int socket, bool keep_log, const char *json)

@@ -15,6 +15,7 @@
 #include <sys/types.h>
 
 #include "jailer/cgroup.h"
+#include "jailer/jailer.h"
 #include "monitor/base/err.h"
 #include "monitor/base/types.h"
 
@@ -26,7 +27,8 @@ enum keeper_verb {
 	KEEPER_DIAL, /* value: a port. Answered by KEEPER_DIALED, in the order of asking. */
 	KEEPER_BYE,  /* value: keep the log; text: the exit report. Answered by the socket's end. */
 	/* To it. */
-	KEEPER_NET,    /* first, unasked. value: 0 and an empty net namespace, or -1: it has none */
+	KEEPER_GO,     /* first, unasked. value: bits; with it, descriptors of the void, then those
+			* to join a cgroup by. Or -1: text says why it cannot be */
 	KEEPER_DIALED, /* value: 0 and a connected socket (SCM_RIGHTS), or a negative errno */
 };
 
@@ -34,6 +36,9 @@ struct keeper_msg {
 	u32 verb;
 	s32 value;
 };
+
+/* Bits of KEEPER_GO's value. */
+enum { KEEPER_HAS_VOID = 1, KEEPER_IS_GROUPED = 2 };
 
 /* ---- outside ---- */
 
@@ -56,7 +61,7 @@ int keeper_create(struct keeper **ret, unsigned limit, struct err *e);
 /*
  * Makes a process and runs run(ctx, socket, cgroup) in it, whose result is its exit status; the
  * process is born into the namespaces @layers (jailer.h), and @cgroup is the name of the group it
- * is in, or NULL.
+ * will be in (keeper_wait() says whether it is).
  */
 int keeper_add(struct keeper *k, const struct keeper_vm *vm, unsigned layers,
 	int (*run)(void *ctx, int socket, const char *cgroup), void *ctx, struct err *e);
@@ -70,8 +75,11 @@ int keeper_run(struct keeper *k);
 
 /* Sends KEEPER_HERE. */
 int keeper_here(int socket, struct err *e);
-/* Waits for KEEPER_NET. The namespace, owned by the caller; -1: the VM must make its own. */
-int keeper_net(int socket);
+/*
+ * Waits for KEEPER_GO, and enters the cgroup there is for this VM: *@ret_grouped. @ret is the void,
+ * to be closed by the caller, or all -1: the VM makes its own namespaces.
+ */
+int keeper_wait(int socket, struct jail_void *ret, bool *ret_grouped, struct err *e);
 /* Takes leave: sends @json, waits until the directory is gone. Makes no other system calls than
  * send and recv, and takes no locks. */
 void keeper_bye(int socket, bool keep_log, const char *json);

@@ -75,6 +75,21 @@ static void close_snapshot(struct launch *l)
 	snap_close(&l->snap);
 }
 
+/* All is open that was to be: what this process was born with goes, unless an option names it. */
+static void close_inherited(const struct launch *l)
+{
+	const struct dev_spec *d = &l->spec.dev;
+
+	for (unsigned i = 0; i < l->inherited.n; i++) {
+		bool named = false;
+
+		for (unsigned k = 0; k < d->net_count; k++)
+			named |= d->net[k].way == NET_BY_FD && d->net[k].fd == l->inherited.fd[i];
+		if (!named)
+			close(l->inherited.fd[i]);
+	}
+}
+
 /* Builds and runs one VM in this process. Reports through @notify_fd; returns the exit status. */
 static int be_the_vm(struct launch *l, int notify_fd, bool notify_json)
 {
@@ -85,7 +100,8 @@ static int be_the_vm(struct launch *l, int notify_fd, bool notify_json)
 	if (l->detach)
 		dprintf(notify_fd, "pid %d\n", host_pid());
 	if (machine_create(&m, &l->spec, l->snap, notify_fd, notify_json, &e) ||
-		(close_snapshot(l), machine_jail(m, &e)) || machine_start(m, &e)) {
+		(close_snapshot(l), close_inherited(l), machine_jail(m, &e)) ||
+		machine_start(m, &e)) {
 		machine_destroy(&m);
 		if (l->detach)
 			dprintf(notify_fd, "error %s\n", e.msg);
@@ -149,11 +165,7 @@ static int run_born(void *ctx, int keeper_fd, const char *cgroup)
 	be_number(l, b->all ? &b->all[b->k] : NULL, b->k);
 	l->spec.keeper_fd = keeper_fd;
 	fd_close(&l->ids_fd); /* the keeper has it */
-	if (cgroup) {
-		l->spec.born |= JAIL_CGROUP;
-		snprintf(l->spec.cgroup, sizeof(l->spec.cgroup), "%s/%s", CGROUP_PARENT,
-			cgroup);
-	}
+	snprintf(l->spec.cgroup, sizeof(l->spec.cgroup), "%s/%s", CGROUP_PARENT, cgroup);
 	if (l->spec.born & JAIL_USER && jail_map_user(b->user, b->group, &e))
 		return fail(&e);
 	for (unsigned i = 0; b->all && i < l->count; i++)
@@ -324,7 +336,8 @@ static void hear(struct child *c)
 			fd_close(&c->fd);
 			return;
 		}
-		if (strncmp(c->text, "pid ", 4) == 0)
+		/* The first is true: it comes before the guest. */
+		if (!c->pid && strncmp(c->text, "pid ", 4) == 0)
 			c->pid = (pid_t)strtol(c->text + 4, NULL, 10);
 		if (strncmp(c->text, "ended ", 6) == 0)
 			c->status = (int)strtol(c->text + 6, NULL, 10);
@@ -451,10 +464,7 @@ static void explain_end(const struct child *c, struct err *e)
 	json_auto_t *left = NULL;
 	const char *why;
 
-	/* Its end, and then its keeper's last words. */
-	vm_wait_gone(c->id, c->pid, END_LIMIT_NS, NULL);
-	for (int i = 0; i < 100 && vm_look(c->id, NULL) == VM_DEAD; i++)
-		poll(NULL, 0, 10);
+	vm_wait_swept(c->id); /* its keeper's last words */
 	if (vm_path(dir, sizeof(dir), c->id, NULL, NULL) == 0) {
 		snprintf(path, sizeof(path), "%s/exit.json", dir);
 		left = json_load_file(path, 0, NULL);
@@ -472,11 +482,24 @@ static void explain_end(const struct child *c, struct err *e)
 		err_set(e, -ECHILD, "VM \"%s\" died before it was ready", c->id);
 }
 
+/* One that says it failed, or says nothing more, and yet lives, is not to be trusted with that. */
+static void make_sure_it_is_gone(const struct child *c)
+{
+	pid_t pid;
+
+	for (int i = 0; i < 100 && vm_look(c->id, &pid) == VM_LIVES && pid == c->pid; i++)
+		poll(NULL, 0, 10);
+	if (vm_look(c->id, &pid) == VM_LIVES && pid == c->pid)
+		vm_kill_process(c->id, NULL);
+}
+
 static int report_failure(const struct launch *l, struct child *c)
 {
 	char limit[32];
 	struct err e;
 
+	if (c->pid && (c->failed || c->fd < 0))
+		make_sure_it_is_gone(c);
 	if (c->failed && l->count > 1) {
 		err_set(&e, -ECHILD, "%s: %s", c->id, c->text);
 	} else if (c->failed) {

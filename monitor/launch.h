@@ -34,6 +34,7 @@ struct launch {
 	bool devices_later;
 	uid_t first_id; /* of the first VM, in the jail; the others' follow. 0: choose, or none */
 	int ids_fd;     /* holds these ids; -1 */
+	struct jail_inherited inherited; /* from whoever started us */
 };
 
 /* "k" and 8 random hex digits. */

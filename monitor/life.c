@@ -43,6 +43,14 @@ const char *life_name(enum life_state s)
 	return s < LIFE_COUNT ? names[s] : "unknown";
 }
 
+bool life_is_name(const char *name)
+{
+	for (unsigned i = 0; name && i < LIFE_COUNT; i++)
+		if (!strcmp(name, life_name((enum life_state)i)))
+			return true;
+	return false;
+}
+
 bool life_may(enum life_state from, enum life_state to)
 {
 	return from < LIFE_COUNT && to < LIFE_COUNT && (edges[from] & (1u << to));

@@ -627,7 +627,8 @@ static void read_once(const struct machine *m)
 int machine_jail(struct machine *m, struct err *e)
 {
 	const struct machine_spec *s = m->spec;
-	_cleanup_fd_ int net_fd = -1;
+	struct pollfd keeper = {.fd = s->keeper_fd, .events = POLLIN};
+	struct jail_void space;
 	struct jail_plan plan = {
 		.born = s->born,
 		.id = s->jail_id,
@@ -635,17 +636,28 @@ int machine_jail(struct machine *m, struct err *e)
 		.nofile = FD_TABLE,
 		.nproc = s->vcpus + WORKERS_MAX,
 	};
+	bool grouped = false;
 	int r;
 
 	if (!s->jailed)
 		return jail_harden(e);
 	r = keeper_here(s->keeper_fd, e);
-	plan.net_fd = net_fd = keeper_net(s->keeper_fd);
-	if (!r)
-		r = jail_enter(&plan, &m->jail, e);
+	if (!r) {
+		vmdir_let_go(&m->dir); /* it is the keeper's now, whatever comes */
+		r = keeper_wait(s->keeper_fd, &space, &grouped, e);
+	}
 	if (r)
 		return err_wrap(e, "the jail");
-	vmdir_let_go(&m->dir);
+	plan.space = space.fd[0] >= 0 ? &space : NULL;
+	r = jail_enter(&plan, &m->jail, e);
+	jail_close_void(&space);
+	/* It may have died before this process was tied to it. It has nothing to say now. */
+	if (!r && poll(&keeper, 1, 0) > 0)
+		r = err_set(e, -EPIPE, "the keeper is gone");
+	if (r)
+		return err_wrap(e, "the jail");
+	if (grouped)
+		m->jail.layers |= JAIL_CGROUP;
 	m->time.jail_ns = since_start_ns();
 	return 0;
 }

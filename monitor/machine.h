@@ -32,6 +32,7 @@ enum life_state {
 	LIFE_COUNT
 };
 const char *life_name(enum life_state s);
+bool life_is_name(const char *name); /* one of those; NULL is none */
 bool life_may(enum life_state from, enum life_state to);
 
 struct machine;

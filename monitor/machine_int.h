@@ -79,7 +79,7 @@ struct machine_spec {
 	u64 poll_ns;             /* how long to look before sleeping; POLL_AUTO */
 	struct dev_spec dev;
 	unsigned born;        /* JAIL_*: what its process was born into */
-	char cgroup[CGROUP_NAME_MAX + 16]; /* empty: it is in none of its own */
+	char cgroup[CGROUP_NAME_MAX + 16]; /* where it is, if it is in one (jail.layers) */
 	int keeper_fd;        /* to the keeper (keeper.h); -1: it has none */
 	uid_t jail_id;        /* 0: it stays who it is */
 	/* What restored it, for facts; empty after a boot. */
@@ -290,7 +290,7 @@ int vmdir_note_devices(const struct vmdir *d, const struct dev_spec *dev, struct
 int vmdir_find(struct vmdir *d, const char *id, struct err *e);
 /* Closes what leads to the host's file system. The directory cannot be removed from here then. */
 void vmdir_let_go(struct vmdir *d);
-/* This process's pid, as the host sees it. */
+/* This process's pid, as the host sees it; 0: that cannot be told. */
 pid_t host_pid(void);
 /* Removes what vmdir_create() made; @keep_log leaves the directory with log and exit report. */
 void vmdir_remove(struct vmdir *d, bool keep_log, const char *exit_json);

@@ -37,7 +37,7 @@ pid_t host_pid(void)
 	ssize_t n = readlink("/proc/self", text, sizeof(text) - 1); /* the host's /proc */
 
 	if (n <= 0)
-		return getpid();
+		return getpid() == 1 ? 0 : getpid(); /* a namespace's first process is not that */
 	text[n] = 0;
 	return (pid_t)strtol(text, NULL, 10);
 }
@@ -45,11 +45,14 @@ pid_t host_pid(void)
 /* Opens and locks the pid file. -EBUSY: another monitor holds it. -EAGAIN: it vanished. */
 static int lock_pid(struct vmdir *d, const char *id, struct err *e)
 {
+	const pid_t pid = host_pid();
+	_cleanup_fd_ int write_fd = -1;
 	struct stat st;
 	char text[16];
 	int n;
 
-	d->pid_fd = openat(d->dir_fd, "pid", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	/* Kept for its lock alone: nobody in the jail is to write another number there. */
+	d->pid_fd = openat(d->dir_fd, "pid", O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (d->pid_fd < 0 && errno == ENOENT)
 		return just_ending(id, e);
 	if (d->pid_fd < 0)
@@ -63,8 +66,14 @@ static int lock_pid(struct vmdir *d, const char *id, struct err *e)
 		fd_close(&d->pid_fd);
 		return just_ending(id, e);
 	}
-	n = snprintf(text, sizeof(text), "%d\n", host_pid());
-	if (ftruncate(d->pid_fd, 0) || pwrite(d->pid_fd, text, (size_t)n, 0) != n) {
+	if (!pid) {
+		unlinkat(d->dir_fd, "pid", 0);
+		fd_close(&d->pid_fd);
+		return err_set(e, -ENOENT, "cannot tell the VM's pid: the jail needs /proc");
+	}
+	n = snprintf(text, sizeof(text), "%d\n", (int)pid);
+	write_fd = openat(d->dir_fd, "pid", O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOFOLLOW);
+	if (write_fd < 0 || write(write_fd, text, (size_t)n) != n) {
 		n = err_sys(e, errno, "cannot write %s/pid", d->path);
 		unlinkat(d->dir_fd, "pid", 0);
 		fd_close(&d->pid_fd);

@@ -69,6 +69,19 @@ static bool is_young(int fd)
 	return fstat(fd, &st) == 0 && now.tv_sec - st.st_mtim.tv_sec < YOUNG_S;
 }
 
+pid_t vm_pid_in(int dir_fd)
+{
+	_cleanup_fd_ int fd = openat(dir_fd, "pid", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	return fd < 0 ? 0 : read_pid(fd);
+}
+
+void vm_wait_swept(const char *id)
+{
+	for (int i = 0; i < 100 && vm_look(id, NULL) == VM_DEAD; i++)
+		poll(NULL, 0, 10);
+}
+
 enum vm_there vm_look(const char *id, pid_t *ret_pid)
 {
 	_cleanup_fd_ int dir = -1, fd = -1;
@@ -281,7 +294,7 @@ int vm_sweep(const char *id, struct err *e)
 		return errno == ENOENT ? 0 : err_sys(e, errno, "cannot open %s", path);
 	lock = open_pid_file(id, O_RDWR | O_CREAT, e);
 	if (lock < 0)
-		return lock;
+		return lock == -ENOENT ? 0 : lock; /* somebody else was quicker */
 	if (flock(lock, LOCK_EX | LOCK_NB) || fstat(lock, &st) || st.st_nlink == 0)
 		return err_set(e, -EBUSY, "VM \"%s\" is in use again", id);
 	vm_remove_linked_socket(dir);

@@ -12,6 +12,11 @@
 #include "monitor/base/err.h"
 #include "monitor/base/types.h"
 
+/* The pid in the pid file of the VM's directory open at @dir_fd; 0: none. */
+pid_t vm_pid_in(int dir_fd);
+/* Waits, for a second at most, until the keeper of VM @id, which is dead, has cleaned up. */
+void vm_wait_swept(const char *id);
+
 /* What a VM's directory can hold. The pid file is last: who removes it gives the name back. */
 #define VM_DEVICES_FILE "devices.json" /* what it has of the host (host_spec.c) */
 #define VM_FILES 7u

@@ -72,7 +72,8 @@ struct vsock_conn *conn_new(struct vsock *v, int fd, enum conn_state state)
 	c->buf_alloc = VSOCK_TX_BUF;
 	if (v->count < VSOCK_WIDE_CONNS) {
 		c->buf_alloc = VSOCK_TX_BUF_WIDE;
-		vsock_widen(fd, VSOCK_TX_BUF_WIDE);
+		if (fd >= 0)
+			vsock_widen(fd, VSOCK_TX_BUF_WIDE);
 	}
 	TAILQ_INSERT_TAIL(&v->conns, c, all);
 	v->count++;

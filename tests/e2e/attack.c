@@ -30,7 +30,7 @@ void __real_bus_mmio(void *ctx, struct vcpu *v, u64 gpa, u8 *data, unsigned len,
 void __wrap_bus_mmio(void *ctx, struct vcpu *v, u64 gpa, u8 *data, unsigned len, bool write);
 
 static const struct attack *const tables[] = {attacks_on_files, attacks_on_kernel,
-	attacks_on_peers, attacks_on_keeper, attacks_by_fd};
+	attacks_on_peers, attacks_on_keeper, attacks_on_clients, attacks_by_fd};
 
 struct prizes prize;
 struct machine *victim;

@@ -9,6 +9,7 @@
 #ifndef KELVIN_TESTS_ATTACK_H
 #define KELVIN_TESTS_ATTACK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -20,7 +21,7 @@ struct attack {
 };
 
 extern const struct attack attacks_on_files[], attacks_on_kernel[], attacks_on_peers[],
-	attacks_on_keeper[], attacks_by_fd[]; /* the last of each has no name */
+	attacks_on_keeper[], attacks_on_clients[], attacks_by_fd[]; /* the last of each has no name */
 
 /* What the test has laid out, and tells by environment variables KELVIN_PRIZE_*. */
 struct prizes {

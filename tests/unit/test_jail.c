@@ -127,6 +127,8 @@ static bool nobody_answers(void)
 	return fd < 0 || (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) && errno != ECONNREFUSED);
 }
 
+#define LAYERS (JAIL_PID | JAIL_MOUNT | JAIL_IPC | JAIL_UTS | JAIL_ROOT | JAIL_NET | JAIL_ID | JAIL_CAPS)
+
 /* 0, or the number of what is not as it should be. */
 static int look_around(const struct jail_report *r)
 {
@@ -152,20 +154,20 @@ static int look_around(const struct jail_report *r)
 		return 10;
 	if (kill(-1, 0) == 0)
 		return 11;
-	return (r->layers & (JAIL_BIRTH | JAIL_ROOT | JAIL_NET | JAIL_ID | JAIL_CAPS)) ==
-		(JAIL_BIRTH | JAIL_ROOT | JAIL_NET | JAIL_ID | JAIL_CAPS) ? 0 : 12;
+	return (r->layers & LAYERS) == LAYERS ? 0 : 12;
 }
 
-static void test_all_of_it(void **state)
+/* @born: into a pid namespace, with a void to go to; or into all, to be emptied. */
+static void enter(unsigned born, const struct jail_void *space)
 {
-	const struct jail_plan plan = {.born = JAIL_BIRTH, .id = JAIL_ID_FIRST + 5,
-		.mount_on = tmp, .net_fd = -1, .nofile = 64, .nproc = 10};
+	const struct jail_plan plan = {.born = born, .space = space, .id = JAIL_ID_FIRST + 5,
+		.mount_on = tmp, .nofile = 64, .nproc = 10};
 	struct jail_report report;
 	int status;
 	pid_t pid;
 
 	setenv("KELVIN_SECRET", "1", 1);
-	pid = jail_fork(JAIL_BIRTH, -1);
+	pid = jail_fork(born, -1);
 	if (pid < 0 && errno == EPERM)
 		skip(); /* a container that may not make namespaces */
 	assert_true(pid >= 0);
@@ -176,14 +178,59 @@ static void test_all_of_it(void **state)
 	assert_string_equal(getenv("KELVIN_SECRET"), "1");
 }
 
+#define BORN_INTO_ALL (JAIL_BIRTH | JAIL_MOUNT | JAIL_IPC | JAIL_UTS)
+
+static void test_all_of_it(void **state)
+{
+	enter(BORN_INTO_ALL, NULL);
+}
+
+static ino_t where(const char *name)
+{
+	char path[64];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "/proc/self/ns/%s", name);
+	assert_int_equal(stat(path, &st), 0);
+	return st.st_ino;
+}
+
+/* Who makes the void is where it was before, also if that is somebody's chroot. */
+static void test_a_void(void **state)
+{
+	static const char *const names[] = {"mnt", "net", "ipc", "uts"};
+	ino_t before[ARRAY_SIZE(names)];
+	unsigned fds = fd_count();
+	struct jail_void space;
+	char cwd[256], now[256];
+	struct stat st;
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		before[i] = where(names[i]);
+	assert_non_null(getcwd(cwd, sizeof(cwd)));
+	if (jail_make_void(&space, NULL) == -EPERM)
+		skip();
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		assert_int_equal(where(names[i]), before[i]);
+		assert_int_equal(fstat(space.fd[i], &st), 0);
+		assert_int_not_equal(st.st_ino, before[i]);
+	}
+	assert_non_null(getcwd(now, sizeof(now)));
+	assert_string_equal(now, cwd);
+	enter(JAIL_BIRTH, &space);
+	enter(JAIL_BIRTH, &space); /* it is for several */
+	jail_close_void(&space);
+	assert_int_equal(fd_count(), fds);
+}
+
 static void test_a_jail_that_cannot_be_is_an_error(void **state)
 {
-	const struct jail_plan plan = {.born = JAIL_BIRTH, .id = JAIL_ID_FIRST,
-		.mount_on = "/no/such/place", .net_fd = -1, .nofile = 64, .nproc = 10};
+	const struct jail_plan plan = {.born = BORN_INTO_ALL, .id = JAIL_ID_FIRST,
+		.mount_on = "/no/such/place", .nofile = 64, .nproc = 10};
 	struct jail_report report;
 	struct err e = {0};
 	int status;
-	pid_t pid = jail_fork(JAIL_BIRTH, -1);
+	pid_t pid = jail_fork(BORN_INTO_ALL, -1);
 
 	if (pid < 0 && errno == EPERM)
 		skip();
@@ -203,6 +250,7 @@ int main(void)
 		T(test_ids_live_with_the_last_copy),
 		T(test_locks_must_be_roots_own),
 		T(test_all_of_it),
+		T(test_a_void),
 		T(test_a_jail_that_cannot_be_is_an_error),
 	};
 

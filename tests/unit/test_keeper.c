@@ -94,14 +94,29 @@ static void say(int fd, u32 verb, s32 value)
 		_exit(90);
 }
 
-/* What every VM is sent first. */
-static void take_net(int fd)
+/* What a VM does when it is complete: the directory is its own, and says so. */
+static void is_here(int fd, pid_t pid)
 {
-	int net = keeper_net(fd);
+	char path[512], text[16];
+	int pid_fd;
 
-	if (geteuid() == 0 && net < 0)
+	snprintf(path, sizeof(path), "%s/" ID "/pid", getenv("KELVIN_RUN_DIR"));
+	pid_fd = open(path, O_WRONLY | O_TRUNC);
+	snprintf(text, sizeof(text), "%d\n", (int)pid);
+	if (pid_fd < 0 || write(pid_fd, text, strlen(text)) < 0 || keeper_here(fd, NULL))
+		_exit(97);
+	close(pid_fd);
+}
+
+/* What every VM is sent first. */
+static void take_go(int fd)
+{
+	struct jail_void space;
+	bool grouped = true;
+
+	/* It was born into nothing, and asked for no limits. */
+	if (keeper_wait(fd, &space, &grouped, NULL) || space.fd[0] >= 0 || grouped)
 		_exit(96);
-	close(net);
 }
 
 /* Nothing more is to happen to this VM than its end. */
@@ -130,8 +145,7 @@ static void test_status(void **state)
 
 static int takes_leave(void *ctx, int fd, const char *cgroup)
 {
-	if (keeper_here(fd, NULL))
-		return 1;
+	is_here(fd, getpid());
 	keeper_bye(fd, true, "{\"a\": 1}");
 	return 5;
 }
@@ -163,7 +177,7 @@ static void test_leave_in_the_foreground(void **state)
 
 static int dies(void *ctx, int fd, const char *cgroup)
 {
-	keeper_here(fd, NULL);
+	is_here(fd, getpid());
 	raise(SIGKILL);
 	return 0;
 }
@@ -179,7 +193,7 @@ static void test_death(void **state)
 
 static int ends_without_leave(void *ctx, int fd, const char *cgroup)
 {
-	keeper_here(fd, NULL);
+	is_here(fd, getpid());
 	return 7;
 }
 
@@ -189,6 +203,22 @@ static void test_end_without_leave(void **state)
 
 	assert_int_equal(keep(ends_without_leave, true), 7);
 	assert_int_equal(access(f->dir, F_OK), -1);
+}
+
+static int leaves_anothers(void *ctx, int fd, const char *cgroup)
+{
+	is_here(fd, getppid());
+	keeper_bye(fd, false, NULL);
+	return 6;
+}
+
+/* The name was free for a moment, and is another VM's now. */
+static void test_directory_of_another(void **state)
+{
+	struct fix *f = *state;
+
+	assert_int_equal(keep(leaves_anothers, false), 6);
+	assert_true(there(f, "pid") && there(f, "api.sock"));
 }
 
 static int dials_too_early(void *ctx, int fd, const char *cgroup)
@@ -271,7 +301,7 @@ static int dials(void *ctx, int fd, const char *cgroup)
 	char text[6] = "";
 	int sock;
 
-	take_net(fd);
+	take_go(fd);
 	say(fd, KEEPER_HERE, 0);
 	say(fd, KEEPER_DIAL, 77);
 	say(fd, KEEPER_DIAL, 78);
@@ -346,6 +376,7 @@ int main(void)
 		T(test_leave_in_the_foreground),
 		T(test_death),
 		T(test_end_without_leave),
+		T(test_directory_of_another),
 		T(test_misbehaviour_ends_the_vm),
 		T(test_dial),
 		T(test_signals_are_passed_on),
