@@ -503,6 +503,11 @@ int keeper_run(struct keeper *k)
 			end_overdue(k);
 	}
 	status = k->count ? k->vm[0].status : 0;
+	fd_close(&k->signal_fd);
+	jail_close_void(&k->space);
+	free(k->vm);
+	free(k->poll);
+	free(k);
 	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 

@@ -344,10 +344,14 @@ def test_a_captive_with_another_pid_in_its_file():
                     kelvin(*words, timeout=30)
                     assert alive(p.pid) and alive(p.keeper), words
                 for pid in by_uid(uid):
-                    os.kill(pid, signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):  # it is just ending
+                        os.kill(pid, signal.SIGKILL)
                 wait_until(lambda: not by_uid(uid), what='end')
-                kelvin('gc', '--ended')
-                wait_until(lambda: running_ids() == [p.vm], what='no trace')
+
+                def gone():
+                    kelvin('gc', '--ended')  # its keeper may write its report only now
+                    return running_ids() == [p.vm]
+                wait_until(gone, what='no trace')
 
 
 def test_a_captive_that_lies_to_verbs():

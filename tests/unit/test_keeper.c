@@ -70,6 +70,7 @@ static int tear_down(void **state)
 	struct fix *f = *state;
 
 	tmpdir_remove(f->tmp);
+	free(f->tmp);
 	free(f);
 	return 0;
 }

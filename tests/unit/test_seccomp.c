@@ -131,6 +131,15 @@ static void forbidden(enum jail_thread thread)
 	}
 }
 
+/* A row lets @thread make call @nr with any arguments; only what sanitizers do is pinned besides. */
+static bool is_open(enum jail_thread thread, unsigned nr)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
+		if (rows[i].nr == nr && rows[i].kind == CALL && rows[i].threads & 1u << thread)
+			return true;
+	return false;
+}
+
 /* A pinned argument of another value kills, and so do its upper 32 bits. */
 static void pinned(enum jail_thread thread)
 {
@@ -140,6 +149,12 @@ static void pinned(enum jail_thread thread)
 
 		if (r->kind != ONLY || !(r->threads & 1u << thread))
 			continue;
+#ifdef SANITIZED
+		if (is_open(thread, r->nr))
+			continue;
+#else
+		assert_false(is_open(thread, r->nr));
+#endif
 		arg[r->arg] = NOT_PINNED;
 		if (!is_killed(try(thread, JAIL_SECCOMP_ON, r->nr, arg)))
 			fail_msg("%s(... 0x%x ...) is not killed", r->name, NOT_PINNED);
@@ -329,8 +344,8 @@ static void test_counts(void **state)
 	}
 	/* The writer begins under the loop's filter: what that one forbids it never gets. */
 	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
-		if ((rows[i].threads & JW && !(rows[i].threads & JL)) ||
-			(rows[i].threads & WN && !(rows[i].threads & LN)))
+		if ((rows[i].threads & JW && !find(JAIL_LOOP, rows[i].nr)) ||
+			(rows[i].threads & WN && !find(JAIL_LOOP_NAMES, rows[i].nr)))
 			fail_msg("%s is for W, but not for L", rows[i].name);
 }
 
