@@ -174,7 +174,8 @@ static void make_huge(u64 size)
 	int r = mem_create(&m, size, MEM_HUGE, &e);
 
 	must(!r == (m != NULL) && !r == !e.msg[0]);
-	must(size % MEM_HUGE_PAGE ? r == -EINVAL : !r || r == -ENOMEM);
+	must(size % MEM_HUGE_PAGE || size < MEM_MIN_SIZE || size > MEM_MAX_SIZE
+		? r == -EINVAL : !r || r == -ENOMEM);
 	mem_destroy(&m);
 	mem_destroy(&m); /* there is none any more */
 }
