@@ -113,6 +113,7 @@ enum { JAIL_VOID_MOUNT, JAIL_VOID_NET, JAIL_VOID_IPC, JAIL_VOID_UTS, JAIL_VOID_C
 struct jail_void {
 	int fd[JAIL_VOID_COUNT]; /* -1: none */
 };
+#define JAIL_VOID_NONE ((struct jail_void){{-1, -1, -1, -1}})
 /* For root, with one thread; the caller is afterwards where it was. */
 int jail_make_void(struct jail_void *ret, struct err *e);
 void jail_close_void(struct jail_void *v);

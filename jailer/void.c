@@ -33,8 +33,7 @@ void jail_close_void(struct jail_void *v)
 
 static int open_all(struct jail_void *ret, int ns_fd, struct err *e)
 {
-	for (unsigned i = 0; i < JAIL_VOID_COUNT; i++)
-		ret->fd[i] = -1;
+	*ret = JAIL_VOID_NONE;
 	for (unsigned i = 0; i < JAIL_VOID_COUNT; i++) {
 		ret->fd[i] = openat(ns_fd, spaces[i].name, O_RDONLY | O_CLOEXEC);
 		if (ret->fd[i] < 0)
@@ -62,8 +61,7 @@ int jail_make_void(struct jail_void *ret, struct err *e)
 	struct jail_void home;
 	int r;
 
-	for (unsigned i = 0; i < JAIL_VOID_COUNT; i++)
-		ret->fd[i] = -1;
+	*ret = JAIL_VOID_NONE;
 	if (root_fd < 0 || cwd_fd < 0 || ns_fd < 0)
 		return err_sys(e, errno, "the jail needs /proc, and a directory to stand in");
 	r = open_all(&home, ns_fd, e);

@@ -86,8 +86,7 @@ int keeper_create(struct keeper **ret, unsigned limit, struct err *e)
 	if (!k || !k->vm || !k->poll)
 		return err_sys(e, ENOMEM, "cannot keep VMs"); /* the process ends */
 	k->limit = limit;
-	for (unsigned i = 0; i < JAIL_VOID_COUNT; i++)
-		k->space.fd[i] = -1;
+	k->space = JAIL_VOID_NONE;
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
 	sigaddset(&set, SIGTERM);
@@ -552,8 +551,7 @@ int keeper_wait(int socket, struct jail_void *ret, bool *ret_grouped, struct err
 	unsigned count = 0, used = 0;
 	ssize_t n;
 
-	for (unsigned i = 0; i < JAIL_VOID_COUNT; i++)
-		ret->fd[i] = -1;
+	*ret = JAIL_VOID_NONE;
 	do
 		n = recvmsg(socket, &msg, MSG_CMSG_CLOEXEC);
 	while (n < 0 && errno == EINTR);

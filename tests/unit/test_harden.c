@@ -16,33 +16,9 @@
 
 #include <cmocka.h>
 
+#include "tests/lib/in_child.h"
+
 #include "monitor/base/types.h"
-
-/* The hardening cannot be undone, so each case runs in a child; its status is the verdict. */
-static int in_child(int (*body)(void))
-{
-	pid_t pid = fork();
-	int status;
-
-	assert_true(pid >= 0);
-	if (pid == 0)
-		_exit(body());
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-static bool status_has(const char *line)
-{
-	char text[8192];
-	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
-	ssize_t n = read(fd, text, sizeof(text) - 1);
-
-	close(fd);
-	if (n <= 0)
-		return false;
-	text[n] = 0;
-	return strstr(text, line);
-}
 
 static int harden_all(void)
 {

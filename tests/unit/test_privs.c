@@ -18,34 +18,10 @@
 
 #include <cmocka.h>
 
+#include "tests/lib/in_child.h"
+
 #define UID 4321u
 #define GID 8765u
-
-/* What is given up does not come back, so each case runs in a child; its status is the verdict. */
-static int in_child(int (*body)(void))
-{
-	pid_t pid = fork();
-	int status;
-
-	assert_true(pid >= 0);
-	if (pid == 0)
-		_exit(body());
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-static bool status_has(const char *line)
-{
-	char text[8192];
-	int fd = open("/proc/thread-self/status", O_RDONLY | O_CLOEXEC);
-	ssize_t n = read(fd, text, sizeof(text) - 1);
-
-	close(fd);
-	if (n <= 0)
-		return false;
-	text[n] = 0;
-	return strstr(text, line);
-}
 
 static int drop_all(void)
 {
