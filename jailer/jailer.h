@@ -107,15 +107,19 @@ int jail_take_ids(const char *path, u32 count, uid_t *ret_first, int *ret_fd, st
 /*
  * Namespaces in which there is nothing: an empty, read-only file system, no network, no ipc, no
  * name. Because nobody in them can put anything there, VMs can share them. Making them takes longer
- * than all the rest of a jail, and can be done by somebody who waits.
+ * than all the rest of a jail.
  */
 enum { JAIL_VOID_MOUNT, JAIL_VOID_NET, JAIL_VOID_IPC, JAIL_VOID_UTS, JAIL_VOID_COUNT };
 struct jail_void {
 	int fd[JAIL_VOID_COUNT]; /* -1: none */
 };
 #define JAIL_VOID_NONE ((struct jail_void){{-1, -1, -1, -1}})
-/* For root, with one thread; the caller is afterwards where it was. */
-int jail_make_void(struct jail_void *ret, struct err *e);
+/*
+ * The void of this host, which is kept in the directory @path and made where it is missing; where
+ * it cannot be kept, one for the caller alone. For root, with one thread; the caller is afterwards
+ * where it was.
+ */
+int jail_get_void(const char *path, struct jail_void *ret, struct err *e);
 void jail_close_void(struct jail_void *v);
 
 struct jail_plan {

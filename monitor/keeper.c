@@ -47,6 +47,7 @@
 #include "monitor/vmfind.h"
 #include "virtio/vsock.h"
 
+#define VOID_DIR "/run/kelvin.void" /* the namespaces of all VMs of this host */
 #define BYE_MS 10000 /* a VM that took leave has this long to end */
 
 struct kept {
@@ -164,7 +165,7 @@ static int prepare(struct keeper *k, struct kept *kept, const struct keeper_vm *
 	int r = 0;
 
 	if (layers && !(layers & JAIL_USER) && k->space.fd[0] < 0)
-		r = jail_make_void(&k->space, e);
+		r = jail_get_void(VOID_DIR, &k->space, e);
 	if (r)
 		return r;
 	if (k->space.fd[0] >= 0) {

@@ -8,15 +8,22 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ipc.h>
+#include <sys/mount.h>
+#include <sys/msg.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <netinet/in.h>
 #include <unistd.h>
@@ -195,6 +202,37 @@ static ino_t where(const char *name)
 	return st.st_ino;
 }
 
+static ino_t inode(int fd)
+{
+	struct stat st;
+
+	assert_int_equal(fstat(fd, &st), 0);
+	return st.st_ino;
+}
+
+static char kept[256]; /* the directory of a void */
+
+static int set_up_void(void **state)
+{
+	int r = set_up(state);
+
+	snprintf(kept, sizeof(kept), "%s/void", tmp);
+	return r;
+}
+
+static int tear_down_void(void **state)
+{
+	while (umount2(kept, MNT_DETACH) == 0)
+		;
+	return tear_down(state);
+}
+
+static void get_void(struct jail_void *ret)
+{
+	if (jail_get_void(kept, ret, NULL) == -EPERM)
+		skip(); /* a container that may not make namespaces */
+}
+
 /* Who makes the void is where it was before, also if that is somebody's chroot. */
 static void test_a_void(void **state)
 {
@@ -203,17 +241,14 @@ static void test_a_void(void **state)
 	unsigned fds = fd_count();
 	struct jail_void space;
 	char cwd[256], now[256];
-	struct stat st;
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		before[i] = where(names[i]);
 	assert_non_null(getcwd(cwd, sizeof(cwd)));
-	if (jail_make_void(&space, NULL) == -EPERM)
-		skip();
+	get_void(&space);
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		assert_int_equal(where(names[i]), before[i]);
-		assert_int_equal(fstat(space.fd[i], &st), 0);
-		assert_int_not_equal(st.st_ino, before[i]);
+		assert_int_not_equal(inode(space.fd[i]), before[i]);
 	}
 	assert_non_null(getcwd(now, sizeof(now)));
 	assert_string_equal(now, cwd);
@@ -221,6 +256,98 @@ static void test_a_void(void **state)
 	enter(JAIL_BIRTH, &space); /* it is for several */
 	jail_close_void(&space);
 	assert_int_equal(fd_count(), fds);
+}
+
+/* Whether a second caller is given the void that the first had. */
+static bool same_again(const struct jail_void *first)
+{
+	struct jail_void again;
+	bool same = true;
+
+	get_void(&again);
+	for (size_t i = 0; i < JAIL_VOID_COUNT; i++)
+		same &= inode(again.fd[i]) == inode(first->fd[i]);
+	enter(JAIL_BIRTH, &again);
+	jail_close_void(&again);
+	return same;
+}
+
+static void test_a_void_is_kept(void **state)
+{
+	unsigned fds = fd_count();
+	struct jail_void first;
+
+	get_void(&first);
+	assert_true(same_again(&first));
+	assert_true(same_again(&first));
+	jail_close_void(&first);
+	assert_int_equal(fd_count(), fds);
+}
+
+/* Somebody died while keeping it: then all of it is made anew. */
+static void test_half_a_void_is_none(void **state)
+{
+	static const char *const names[] = {"mnt", "net", "ipc", "uts"};
+	struct jail_void first;
+	char path[300];
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		get_void(&first);
+		snprintf(path, sizeof(path), "%s/%s", kept, names[i]);
+		assert_int_equal(umount2(path, MNT_DETACH), 0);
+		assert_false(same_again(&first));
+		jail_close_void(&first);
+	}
+}
+
+/* Namespaces of the wrong kind, and directories that somebody else can write, are not believed. */
+static void test_a_void_must_be_roots_own(void **state)
+{
+	struct jail_void first;
+	char path[300];
+
+	assert_int_equal(mkdir(kept, 0700), 0);
+	assert_int_equal(chown(kept, 1, 1), 0);
+	get_void(&first);
+	assert_false(same_again(&first));
+	jail_close_void(&first);
+	assert_int_equal(chown(kept, 0, 0), 0);
+	assert_int_equal(chmod(kept, 0777), 0);
+	get_void(&first);
+	assert_false(same_again(&first));
+	jail_close_void(&first);
+	assert_int_equal(chmod(kept, 0700), 0);
+	get_void(&first);
+	assert_true(same_again(&first));
+	snprintf(path, sizeof(path), "%s/net", kept);
+	assert_int_equal(mount("/proc/self/ns/uts", path, NULL, MS_BIND, NULL), 0);
+	assert_false(same_again(&first));
+	jail_close_void(&first);
+}
+
+/* What one VM leaves in there, the next would find. */
+static void test_nothing_can_be_left_in_a_void(void **state)
+{
+	struct jail_void space;
+	int status;
+	pid_t pid;
+
+	get_void(&space);
+	pid = fork();
+	if (pid == 0) {
+		unsigned bad = setns(space.fd[JAIL_VOID_IPC], CLONE_NEWIPC) != 0;
+
+		bad |= (shmget(IPC_PRIVATE, 1, IPC_CREAT | 0600) >= 0) << 1;
+		bad |= (msgget(IPC_PRIVATE, IPC_CREAT | 0600) >= 0) << 2;
+		bad |= (semget(IPC_PRIVATE, 1, IPC_CREAT | 0600) >= 0) << 3;
+		/* Root may go beyond the limit of queues. */
+		bad |= (setuid(JAIL_ID_FIRST) != 0) << 4;
+		bad |= (syscall(SYS_mq_open, "left", O_CREAT | O_RDWR, 0600, NULL) >= 0) << 5;
+		_exit((int)bad);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	jail_close_void(&space);
 }
 
 static void test_a_jail_that_cannot_be_is_an_error(void **state)
@@ -241,6 +368,7 @@ static void test_a_jail_that_cannot_be_is_an_error(void **state)
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#define V(f) cmocka_unit_test_setup_teardown(f, set_up_void, tear_down_void)
 
 int main(void)
 {
@@ -250,7 +378,11 @@ int main(void)
 		T(test_ids_live_with_the_last_copy),
 		T(test_locks_must_be_roots_own),
 		T(test_all_of_it),
-		T(test_a_void),
+		V(test_a_void),
+		V(test_a_void_is_kept),
+		V(test_half_a_void_is_none),
+		V(test_a_void_must_be_roots_own),
+		V(test_nothing_can_be_left_in_a_void),
 		T(test_a_jail_that_cannot_be_is_an_error),
 	};
 
