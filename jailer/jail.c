@@ -28,10 +28,12 @@
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "jailer/privs.h"
@@ -59,6 +61,21 @@ static int make_own(const struct jail_plan *plan, struct jail_report *ret, struc
 	return r;
 }
 
+/*
+ * Whether RLIMIT_NPROC is of this VM alone: of a user id that no other has, or of a user in a user
+ * namespace. Before Linux 5.14 the latter counted all that the user runs on the host.
+ */
+static bool counted_alone(const struct jail_plan *plan)
+{
+	unsigned major, minor;
+	struct utsname name;
+
+	if (plan->id || !(plan->born & JAIL_USER))
+		return plan->id;
+	return uname(&name) == 0 && sscanf(name.release, "%u.%u", &major, &minor) == 2 &&
+		(major > 5 || (major == 5 && minor >= 14));
+}
+
 static int give_up_rights(const struct jail_plan *plan, struct jail_report *ret, struct err *e)
 {
 	struct rlimit now = {0};
@@ -66,7 +83,7 @@ static int give_up_rights(const struct jail_plan *plan, struct jail_report *ret,
 		.nofile = getrlimit(RLIMIT_NOFILE, &now) || now.rlim_max > plan->nofile
 			? plan->nofile : now.rlim_max,
 		.fsize = JAIL_RLIM_KEEP,
-		.nproc = plan->id ? plan->nproc : JAIL_RLIM_KEEP,
+		.nproc = counted_alone(plan) ? plan->nproc : JAIL_RLIM_KEEP,
 	};
 	int r = jail_rlimits(&limits, e);
 

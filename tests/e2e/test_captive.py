@@ -50,23 +50,21 @@ HARMLESS = {
     'mlockall': 'as much as RLIMIT_MEMLOCK says',
     'mmap-exec': 'it can run what code it likes, which is the premise here',
     'mprotect-exec': 'the same',
-    'mq-open': 'in an ipc namespace of its own',
-    'msgget': 'in an ipc namespace of its own',
     'pdeathsig': 'it outlives a keeper that is killed, in its jail; kelvin kill ends it',
     'perf-own': 'counters of its own threads, in user mode',
     'personality': 'for programs that it starts',
-    'semget': 'in an ipc namespace of its own',
-    'shmget': 'in an ipc namespace of its own',
     'socketpair': 'with nobody at the other end but itself',
     'thread': 'one more of its own, in the same jail and under the same limits',
     'userfaultfd-own': 'its own faults, in user mode',
 }
 # The same where the VM has no user of its own.
 HARMLESS_OF_A_USER = dict(HARMLESS, **{
-    'fork-bomb': 'as many processes as he may have: no harm to others, and his to limit',
+    'mq-open': 'in an ipc namespace of its own',
+    'msgget': 'in an ipc namespace of its own',
     'nice-user': 'of those in its pid namespace; untouched() looks at the other VM',
-    'rlimit-nproc': 'no more than he has',
+    'semget': 'in an ipc namespace of its own',
     'setuid-vm': 'it is that user',
+    'shmget': 'in an ipc namespace of its own',
 })
 # What it gets and should not. Empty, one hopes.
 KNOWN = {
