@@ -127,7 +127,7 @@ struct jail_plan {
 	uid_t id;             /* JAIL_ID_*; 0: it stays who it is */
 	const struct jail_void *space; /* NULL: it makes its own of what it was born into */
 	const char *mount_on; /* a directory, for JAIL_MOUNT: where the new root is put at first */
-	u64 nofile, nproc;    /* descriptors; threads of its user, where no other VM counts as that */
+	u64 nofile, nproc;    /* descriptors; threads, where they are counted for this VM alone */
 };
 
 struct jail_report {

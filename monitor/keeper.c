@@ -42,12 +42,14 @@
 
 #include "jailer/jailer.h"
 #include "monitor/base/cleanup.h"
+#include "monitor/job.h"
 #include "monitor/machine_int.h"
 #include "monitor/verb.h"
 #include "monitor/vmfind.h"
 #include "virtio/vsock.h"
 
 #define VOID_DIR "/run/kelvin.void" /* the namespaces of all VMs of this host */
+#define STOPS_MAX 100 /* where a job is told again and again to go on in the background */
 #define BYE_MS 10000 /* a VM that took leave has this long to end */
 
 struct kept {
@@ -56,7 +58,7 @@ struct kept {
 	bool vsock_elsewhere; /* that is not in the VM's directory */
 	dev_t vsock_dev;      /* then: the socket that the VM made there */
 	ino_t vsock_ino;
-	bool detach, json;
+	bool detach, json, reads_terminal;
 	pid_t number; /* its pid, for ever */
 	pid_t pid;  /* the same; 0: it has ended */
 	int socket; /* -1: it closed it */
@@ -94,6 +96,7 @@ int keeper_create(struct keeper **ret, unsigned limit, struct err *e)
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGQUIT);
+	sigaddset(&set, SIGTSTP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN); /* of one VM, or of whoever waits for them */
 	k->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -237,6 +240,7 @@ int keeper_add(struct keeper *k, const struct keeper_vm *vm, unsigned layers,
 
 	must(k->count < k->limit);
 	*kept = (struct kept){.detach = vm->detach, .json = vm->json,
+		.reads_terminal = vm->console && !vm->detach,
 		.vsock_elsewhere = vm->vsock_path[0]};
 	snprintf(kept->id, sizeof(kept->id), "%s", vm->id);
 	if (vm->vsock_path[0])
@@ -252,6 +256,8 @@ int keeper_add(struct keeper *k, const struct keeper_vm *vm, unsigned layers,
 		cgroup_remove(&kept->cgroup, NULL);
 		return r;
 	}
+	if (kept->reads_terminal && job_is_in_background())
+		job_stop(SIGTTIN);
 	kept->socket = pair[0];
 	kept->pid = bear(k, kept, vm, layers, run, ctx, pair);
 	if (kept->pid < 0)
@@ -447,6 +453,31 @@ static void reap(struct keeper *k)
 	}
 }
 
+static void signal_all(const struct keeper *k, int sig)
+{
+	for (unsigned i = 0; i < k->count; i++)
+		if (k->vm[i].pid)
+			kill(k->vm[i].pid, sig);
+}
+
+/*
+ * Ctrl-Z. In the background (bg) a VM would take from the shell what is typed, so it stays as it is
+ * until it is in front again. What continues the job continues the VM, too.
+ */
+static void stop(struct keeper *k)
+{
+	int sig = SIGTSTP;
+
+	for (unsigned i = 0; i < STOPS_MAX; i++) {
+		signal_all(k, SIGSTOP);
+		job_stop(sig);
+		if (!k->vm[0].reads_terminal || !job_is_in_background())
+			break;
+		sig = SIGTTIN;
+	}
+	signal_all(k, SIGCONT);
+}
+
 static void on_signals(struct keeper *k)
 {
 	struct signalfd_siginfo si;
@@ -454,6 +485,10 @@ static void on_signals(struct keeper *k)
 	while (read(k->signal_fd, &si, sizeof(si)) == (ssize_t)sizeof(si)) {
 		if (si.ssi_signo == SIGCHLD) {
 			reap(k);
+			continue;
+		}
+		if (si.ssi_signo == SIGTSTP) {
+			stop(k);
 			continue;
 		}
 		/* What a terminal sends (Ctrl-C), it has sent to the VM, too. */
@@ -483,7 +518,6 @@ static void end_overdue(struct keeper *k)
 int keeper_run(struct keeper *k)
 {
 	int status;
-
 
 	while (k->alive) {
 		bool leaving = anybody_leaves(k);

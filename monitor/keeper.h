@@ -53,6 +53,7 @@ struct keeper_vm {
 	const struct cgroup_limits *limits;
 	bool limits_asked;
 	bool json;              /* its end is told on stdout as an event */
+	bool console;           /* it reads stdin */
 	bool detach;            /* its log and exit report stay where it did not end well */
 };
 

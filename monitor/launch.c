@@ -189,6 +189,7 @@ static int bear(struct keeper *k, struct launch *l, struct child *all, unsigned 
 		.vsock_path = l->spec.vsock_path,
 		.limits = &l->limits,
 		.limits_asked = l->limits_asked,
+		.console = l->spec.console,
 		.detach = l->detach,
 		.json = l->json,
 	};

@@ -185,6 +185,14 @@ static const char *type_for_shell(void)
 	return "the terminal's input";
 }
 
+/* The leader of a session may make a terminal its own. */
+static const char *take_terminal(void)
+{
+	setsid();
+	ioctl(STDIN_FILENO, TIOCSCTTY, 1);
+	return type_for_shell();
+}
+
 static const char *paste_for_shell(void)
 {
 	char subcode = 3; /* TIOCL_PASTESEL */
@@ -319,6 +327,7 @@ const struct attack attacks_by_fd[] = {
 	{"inherited-dir", inherited_dir},
 	{"fill-log", fill_log},
 	{"tiocsti", type_for_shell},
+	{"tiocsctty", take_terminal},
 	{"tioclinux", paste_for_shell},
 	{"tunsetiff", other_tap},
 	{"setown", own_signals},

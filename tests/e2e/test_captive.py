@@ -66,10 +66,6 @@ HARMLESS_OF_A_USER = dict(HARMLESS, **{
     'setuid-vm': 'it is that user',
     'shmget': 'in an ipc namespace of its own',
 })
-# What it gets and should not. Empty, one hopes.
-KNOWN = {
-    'tiocsti': 'the terminal of a VM in the foreground, without filters: it is in its session',
-}
 # Does not come back, or has tests of its own below.
 ELSEWHERE = re.compile('keeper-|client-|pid-|inherited|tioc|report|fill-log|eat-')
 
@@ -235,7 +231,7 @@ def all_of(p, mode, **kw):
 
 def judge(seen, allowed):
     got = {k: v for k, v in seen.items() if not v.startswith('denied by ') and v != 'killed' and
-           k[0] not in allowed and k[0] not in KNOWN}
+           k[0] not in allowed}
     assert not got, '\n'.join(f'{" ".join(k)}: {v}' for k, v in sorted(got.items()))
     if os.environ.get('KELVIN_SHOW'):
         for (name, thread), v in sorted(seen.items()):
@@ -463,11 +459,11 @@ def on_terminal(p, name, mode):
 
 def test_a_captive_on_a_terminal():
     with prizes() as p:
-        for name in ('tiocsti', 'tioclinux'):
+        for name in ('tiocsti', 'tiocsctty', 'tioclinux'):
             for mode in ('off',) if SANITIZED else ('on', 'off'):
                 got = on_terminal(p, name, mode)
                 assert f'attack {name} loop: begins' in got, got
-                assert "typed b''" in got or (mode == 'off' and name in KNOWN), got
+                assert "typed b''" in got, got
 
 
 def vm_name(error, n):
