@@ -75,16 +75,23 @@ int disk_from_json(struct disk_spec *s, json_t *j, struct err *e);
 json_t *net_to_json(const struct net_spec *s);
 int net_from_json(struct net_spec *s, json_t *j, struct err *e);
 
-/* What @d has of the host, for a snapshot's file `host`; to be freed. NULL: no memory for it. */
-char *dev_host_text(const struct dev_spec *d);
+/* What a VM takes of its host besides devices. */
+struct host_share {
+	u64 memory; /* bytes of RAM */
+	unsigned vcpus;
+	bool console; /* stdin and stdout, in the foreground */
+};
+/* What @d and @share have of the host, for a snapshot's file `host`; to be freed. NULL: no memory. */
+char *dev_host_text(const struct dev_spec *d, const struct host_share *share);
 /* Whether @text is such a text. -EINVAL where it is not. */
 int dev_host_check(const void *text, size_t len, struct err *e);
 /*
- * @d is of a snapshot's "machine". What the snapshot's `host` does not say as well is marked as
- * unnamed, and all of it where there is no @text (NULL) or the snapshot is not @trusted. -EINVAL
- * where @text is none, or contradicts what cannot be named again.
+ * @d and @share are of a snapshot's "machine". Devices that the snapshot's `host` does not know as
+ * well are marked as unnamed, and all of them where there is no @text (NULL) or the snapshot is not
+ * @trusted. -EINVAL where @text is none, or contradicts what cannot be named again.
  */
-int dev_host_vouch(struct dev_spec *d, const void *text, size_t len, bool trusted, struct err *e);
+int dev_host_vouch(struct dev_spec *d, const struct host_share *share, const void *text, size_t len,
+	bool trusted, struct err *e);
 
 /*
  * Clones of one command share no overlay, TAP or socket: "%d" in their names becomes @number.

@@ -317,7 +317,7 @@ static int change_path(struct machine *m, struct virtio_dev *d, struct disk_spec
 		return err_wrap(e, "disk \"%s\"", s->id);
 	}
 	*s = next;
-	if (vmdir_note_devices(&m->dir, &m->spec->dev, e))
+	if (vmdir_note_host(&m->dir, m->spec, e))
 		log_line("%s", e->msg); /* a restore will ask for its name */
 	log_line("disk %s: now %s", s->id, s->path);
 	return 0;

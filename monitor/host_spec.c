@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * host_spec.c - which files and networks of the host a VM has, in words its guest cannot choose.
+ * host_spec.c - what of the host a VM has, in words that its guest cannot choose.
  *
  * A snapshot's section "machine" is written by the VM's process, which may be in its guest's hands
  * by then; the snapshot all the same belongs to whoever took it, often root, so a restore would
@@ -9,8 +9,12 @@
  * takes a snapshot copies that to the file `host` in it; and a restore opens what "machine" names
  * only where `host` says the same of the device. What "machine" alone says can but make it fail.
  *
- *	{"disks": [{"id", "path", "ro", "overlay"}, ...],
+ *	{"memory", "vcpus", "console",
+ *	 "disks": [{"id", "path", "ro", "overlay"}, ...],
  *	 "nets": [{"id", "way", "tap", "sock"}, ...]}
+ *
+ * The first three, which snapshots from before do not have, cannot be named again at a restore. They
+ * must agree: the limits of the VM's cgroup come from them, and a console is the operator's own.
  *
  * A disk that got another file from outside since is not known here, so it must be named. What the
  * VM's process enforces itself, limits and addresses, is not here: taken over, it would not.
@@ -35,16 +39,23 @@ static json_t *only(json_t *j, const char *const *keys)
 	return out;
 }
 
-char *dev_host_text(const struct dev_spec *d)
+static json_t *share_to_json(const struct host_share *share)
 {
-	json_auto_t *disks = json_array(), *nets = json_array(), *j;
+	return json_pack("{s:I, s:I, s:b}", "memory", (json_int_t)share->memory, "vcpus",
+		(json_int_t)share->vcpus, "console", share->console);
+}
+
+char *dev_host_text(const struct dev_spec *d, const struct host_share *share)
+{
+	json_auto_t *disks = json_array(), *nets = json_array(), *j = share_to_json(share);
 
 	for (unsigned i = 0; i < d->disk_count; i++)
 		json_array_append_new(disks, only(disk_to_json(&d->disk[i]), disk_keys));
 	for (unsigned i = 0; i < d->net_count; i++)
 		json_array_append_new(nets, only(net_to_json(&d->net[i]), net_keys));
-	j = json_pack("{s:O, s:O}", "disks", disks, "nets", nets);
-	return j ? json_dumps(j, JSON_COMPACT) : NULL;
+	if (json_object_set(j, "disks", disks) || json_object_set(j, "nets", nets))
+		return NULL;
+	return json_dumps(j, JSON_COMPACT);
 }
 
 static int check_list(const json_t *list, const char *what, const char *format, struct err *e)
@@ -122,7 +133,24 @@ static void vouch_for_net(struct net_spec *s, const json_t *list)
 		s->unnamed = not_known;
 }
 
-int dev_host_vouch(struct dev_spec *d, const void *text, size_t len, bool trusted, struct err *e)
+static int vouch_for_share(const struct host_share *share, const json_t *host, struct err *e)
+{
+	json_auto_t *named = share_to_json(share);
+	const char *key;
+	json_t *value;
+
+	json_object_foreach(named, key, value) {
+		const json_t *known = json_object_get(host, key);
+
+		if (known && !json_equal(known, value))
+			return err_set(e, -EINVAL,
+				"file host says otherwise about the VM's %s", key);
+	}
+	return 0;
+}
+
+int dev_host_vouch(struct dev_spec *d, const struct host_share *share, const void *text, size_t len,
+	bool trusted, struct err *e)
 {
 	const char *why = NULL;
 	json_auto_t *j = NULL;
@@ -133,6 +161,8 @@ int dev_host_vouch(struct dev_spec *d, const void *text, size_t len, bool truste
 	else if (!text)
 		why = "the snapshot has no file host, which says what a restore may open (kelvin "
 		      "wrote none once)";
+	if (!r && !why)
+		r = vouch_for_share(share, j, e);
 	for (unsigned i = 0; i < d->disk_count && !r; i++) {
 		d->disk[i].unnamed = why;
 		if (!why)

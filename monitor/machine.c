@@ -548,7 +548,7 @@ static int build(struct machine *m, const struct snap *snap, struct err *e)
 	if (!r)
 		r = vmdir_create(&m->dir, m->spec, e);
 	if (!r)
-		r = vmdir_note_devices(&m->dir, &m->spec->dev, e);
+		r = vmdir_note_host(&m->dir, m->spec, e);
 	if (r)
 		return r;
 	cpu_pin_vcpus(&m->spec->pin, m->spec->vcpus, &m->base_cpus, m->vm);

@@ -86,6 +86,11 @@ struct machine_spec {
 	char snapshot[PATH_MAX];
 };
 
+static inline struct host_share spec_share(const struct machine_spec *spec)
+{
+	return (struct host_share){spec->memory, spec->vcpus, spec->console};
+}
+
 /* Milestones on the way to a running guest, ns since main(). X(field) */
 #define PHASES(X)                                                                                  \
 	X(open)    /* arguments read, files open */                                                \
@@ -283,9 +288,8 @@ int spec_from_snapshot(struct machine_spec *spec, const struct snap *s, struct e
 /* ---- vmdir.c ---- */
 /* Makes the directory with all that is in it, and locks the id. Nothing is left where it fails. */
 int vmdir_create(struct vmdir *d, const struct machine_spec *spec, struct err *e);
-/* Writes down, for snapshots, what the VM has of the host; nothing where it has nothing, or where
- * vmdir_let_go() was called. */
-int vmdir_note_devices(const struct vmdir *d, const struct dev_spec *dev, struct err *e);
+/* Writes down, for snapshots, what the VM has of the host; nothing where vmdir_let_go() was called. */
+int vmdir_note_host(const struct vmdir *d, const struct machine_spec *spec, struct err *e);
 /* Opens the one of a VM that lives, or that died just now, for vmdir_remove(). */
 int vmdir_find(struct vmdir *d, const char *id, struct err *e);
 /* Closes what leads to the host's file system. The directory cannot be removed from here then. */

@@ -118,11 +118,12 @@ static int collect(struct snapshot_job *job, struct err *e)
 {
 	struct machine *m = job->machine;
 	const struct machine_spec *s = m->spec;
+	const struct host_share share = spec_share(s);
 	char tag[64];
 	int r = save_machine_text(job, e);
 
-	if (!r && !job->handed && s->dev.disk_count + s->dev.net_count) {
-		job->host = dev_host_text(&s->dev);
+	if (!r && !job->handed) {
+		job->host = dev_host_text(&s->dev, &share);
 		if (!job->host)
 			r = err_sys(e, ENOMEM, "cannot hold the VM's state");
 	}
@@ -373,9 +374,11 @@ static int copy_text(char *out, size_t cap, const char *text, const char *what, 
 	return 0;
 }
 
+/* The rest of @spec is there. */
 static int devices_from_json(struct machine_spec *spec, const json_t *j, const struct snap *s,
 	struct err *e)
 {
+	const struct host_share share = spec_share(spec);
 	json_t *disks = json_object_get(j, "disks"), *nets = json_object_get(j, "nets"), *item;
 	struct dev_spec *d = &spec->dev;
 	const void *host;
@@ -410,7 +413,7 @@ static int devices_from_json(struct machine_spec *spec, const json_t *j, const s
 	}
 	d->net_count = (unsigned)json_array_size(nets);
 	host = snap_host(s, &host_len);
-	return dev_host_vouch(d, host, host_len, snap_trusted(s), e);
+	return dev_host_vouch(d, &share, host, host_len, snap_trusted(s), e);
 }
 
 int spec_from_snapshot(struct machine_spec *spec, const struct snap *s, struct err *e)
@@ -447,6 +450,9 @@ int spec_from_snapshot(struct machine_spec *spec, const struct snap *s, struct e
 		r = err_set(e, -EINVAL, "section machine: vsock cid %lld", (long long)cid);
 	else if (!kind_from_name(kind, &spec->kind) || spec->kind == MACHINE_AUTO)
 		r = err_set(e, -EINVAL, "section machine: there is no machine \"%.32s\"", kind);
+	spec->memory = (u64)memory;
+	spec->vcpus = (unsigned)vcpus;
+	spec->console = console;
 	if (!r)
 		r = copy_text(spec->kernel, sizeof(spec->kernel), kernel, "kernel", e);
 	if (!r)
@@ -458,9 +464,6 @@ int spec_from_snapshot(struct machine_spec *spec, const struct snap *s, struct e
 	json_decref(j);
 	if (r)
 		return r;
-	spec->memory = (u64)memory;
-	spec->vcpus = (unsigned)vcpus;
-	spec->console = console;
 	if (!spec->vsock_cid)
 		spec->vsock_cid = (u32)cid;
 	if (spec->vsock_wait_ms == VSOCK_WAIT_UNSET)

@@ -249,15 +249,16 @@ int vmdir_create(struct vmdir *d, const struct machine_spec *spec, struct err *e
 	return r;
 }
 
-int vmdir_note_devices(const struct vmdir *d, const struct dev_spec *dev, struct err *e)
+int vmdir_note_host(const struct vmdir *d, const struct machine_spec *spec, struct err *e)
 {
+	const struct host_share share = spec_share(spec);
 	_cleanup_free_ char *text = NULL;
 	_cleanup_fd_ int fd = -1;
 	size_t len;
 
-	if (d->dir_fd < 0 || !(dev->disk_count + dev->net_count))
+	if (d->dir_fd < 0)
 		return 0;
-	text = dev_host_text(dev);
+	text = dev_host_text(&spec->dev, &share);
 	if (!text)
 		return err_sys(e, ENOMEM, "cannot write %s/" VM_DEVICES_FILE, d->path);
 	len = strlen(text);

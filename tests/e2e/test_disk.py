@@ -447,6 +447,16 @@ def test_a_vm_does_not_choose_what_its_restore_writes():
         restored(d)
 
 
+def test_a_vm_does_not_choose_how_much_its_restore_gets():
+    """Nor whether it reads and writes the terminal of who restores it."""
+    d = fresh_dir('share')
+    ok('snapshot', start('echo', id='share'), d, '--stop')
+    for key, value in (('vcpus', 2), ('console', True)):
+        refused('restore', machine_of(d, lambda m: m.update({key: value})),
+                says=f"file host says otherwise about the VM's {key}")
+    restored(d)
+
+
 def test_forged_files_named_host():
     path, d = image('host'), fresh_dir('host')
     id = serve(f'path={path},id=root', 'host')

@@ -124,6 +124,8 @@ static void test_disk_json(void **state)
 	json_decref(j);
 }
 
+static const struct host_share share = {16 << 20, 2, false};
+
 /* A snapshot's machine with one of each, and the text that vouches for it. */
 static char *vouched(void)
 {
@@ -132,12 +134,12 @@ static char *vouched(void)
 	ok(disk_option(&d, "path=/b,id=data,ro", false, &e));
 	ok(net_option(&d, "tap=tap0", false, &e));
 	ok(net_option(&d, "user", false, &e));
-	return dev_host_text(&d);
+	return dev_host_text(&d, &share);
 }
 
 static void vouch(const char *text, bool trusted)
 {
-	ok(dev_host_vouch(&d, text, text ? strlen(text) : 0, trusted, &e));
+	ok(dev_host_vouch(&d, &share, text, text ? strlen(text) : 0, trusted, &e));
 }
 
 static void test_host_vouches_for_names(void **state)
@@ -192,10 +194,35 @@ static void test_host_says_what_is_written(void **state)
 	char *text = vouched();
 
 	d.disk[1].read_only = false;
-	says(dev_host_vouch(&d, text, strlen(text), true, &e), "\"data\": file host says otherwise");
+	says(dev_host_vouch(&d, &share, text, strlen(text), true, &e), "\"data\": file host says otherwise");
 	d.disk[1].read_only = true;
 	d.disk[0].is_overlaid = false;
-	says(dev_host_vouch(&d, text, strlen(text), true, &e), "\"root\": file host says otherwise");
+	says(dev_host_vouch(&d, &share, text, strlen(text), true, &e), "\"root\": file host says otherwise");
+	free(text);
+}
+
+/* Nor does a snapshot choose how much of the host its restore gets. */
+static void test_host_says_what_there_is_of_it(void **state)
+{
+	static const struct {
+		struct host_share share;
+		const char *key;
+	} forged[] = {
+		{{17 << 20, 2, false}, "memory"},
+		{{16 << 20, 3, false}, "vcpus"},
+		{{16 << 20, 2, true}, "console"},
+	};
+	char *text = vouched();
+
+	for (size_t i = 0; i < sizeof(forged) / sizeof(*forged); i++) {
+		says(dev_host_vouch(&d, &forged[i].share, text, strlen(text), true, &e),
+			forged[i].key);
+		ok(dev_host_vouch(&d, &forged[i].share, text, strlen(text), false, &e));
+	}
+	free(text);
+	/* One from before does not say. */
+	text = strdup("{\"disks\": [], \"nets\": []}");
+	ok(dev_host_vouch(&d, &forged[0].share, text, strlen(text), true, &e));
 	free(text);
 }
 
@@ -218,8 +245,8 @@ static void test_host_forged(void **state)
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
 		says(dev_host_check(bad[i], strlen(bad[i]), &e), "file host: ");
-		says(dev_host_vouch(&d, bad[i], strlen(bad[i]), true, &e), "file host: ");
-		says(dev_host_vouch(&d, bad[i], strlen(bad[i]), false, &e), "file host: ");
+		says(dev_host_vouch(&d, &share, bad[i], strlen(bad[i]), true, &e), "file host: ");
+		says(dev_host_vouch(&d, &share, bad[i], strlen(bad[i]), false, &e), "file host: ");
 	}
 	memset(deep, '[', sizeof(deep));
 	says(dev_host_check(deep, sizeof(deep), &e), "file host: ");
@@ -369,6 +396,7 @@ int main(void)
 		cmocka_unit_test_setup(test_host_vouches_for_names, fresh),
 		cmocka_unit_test_setup(test_host_is_not_there_or_not_to_be_trusted, fresh),
 		cmocka_unit_test_setup(test_host_says_what_is_written, fresh),
+		cmocka_unit_test_setup(test_host_says_what_there_is_of_it, fresh),
 		cmocka_unit_test_setup(test_host_forged, fresh),
 		cmocka_unit_test_setup(test_nets, fresh),
 		cmocka_unit_test_setup(test_net_mistakes, fresh),
