@@ -81,7 +81,7 @@ struct host_share {
 	unsigned vcpus;
 	bool console; /* stdin and stdout, in the foreground */
 };
-/* What @d and @share have of the host, for a snapshot's file `host`; to be freed. NULL: no memory. */
+/* What @d and @share have of it, for a snapshot's file `host`; to be freed. NULL: no memory. */
 char *dev_host_text(const struct dev_spec *d, const struct host_share *share);
 /* Whether @text is such a text. -EINVAL where it is not. */
 int dev_host_check(const void *text, size_t len, struct err *e);

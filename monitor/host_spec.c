@@ -13,8 +13,8 @@
  *	 "disks": [{"id", "path", "ro", "overlay"}, ...],
  *	 "nets": [{"id", "way", "tap", "sock"}, ...]}
  *
- * The first three, which snapshots from before do not have, cannot be named again at a restore. They
- * must agree: the limits of the VM's cgroup come from them, and a console is the operator's own.
+ * The first three, which snapshots from before do not have, cannot be named again at a restore, so
+ * they must agree: limits of the VM's cgroup come from them, and a console is the operator's own.
  *
  * A disk that got another file from outside since is not known here, so it must be named. What the
  * VM's process enforces itself, limits and addresses, is not here: taken over, it would not.

@@ -288,7 +288,7 @@ int spec_from_snapshot(struct machine_spec *spec, const struct snap *s, struct e
 /* ---- vmdir.c ---- */
 /* Makes the directory with all that is in it, and locks the id. Nothing is left where it fails. */
 int vmdir_create(struct vmdir *d, const struct machine_spec *spec, struct err *e);
-/* Writes down, for snapshots, what the VM has of the host; nothing where vmdir_let_go() was called. */
+/* Writes down, for snapshots, what the VM has of the host; not after vmdir_let_go(). */
 int vmdir_note_host(const struct vmdir *d, const struct machine_spec *spec, struct err *e);
 /* Opens the one of a VM that lives, or that died just now, for vmdir_remove(). */
 int vmdir_find(struct vmdir *d, const char *id, struct err *e);
