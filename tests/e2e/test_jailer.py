@@ -629,6 +629,59 @@ def test_jail_faults_in_the_child():
     fault_sweep(1, 'child', '--new-pid-ns')
 
 
+def sentinel(name):
+    path = os.path.join(TMP, name)
+    os.chmod(TMP, 0o755)
+    with open(path, 'w') as f:
+        f.write('sentinel')
+    os.chmod(path, 0o666)
+    return path
+
+
+def in_jail(j):
+    return {**ENV, 'KELVIN_RUN_DIR': os.path.join(j.root, 'run', 'kelvin')}
+
+
+@contextlib.contextmanager
+def jail_with_a_guest(id):
+    """One in which kelvin can run echo.elf, and the path of a log that its user may replace."""
+    if SANITIZED:
+        raise Skip('kelvin is not static under sanitizers')
+    with Jail(id, KELVIN) as j:
+        os.makedirs(j.root)
+        shutil.copy(guest('echo'), j.root)
+        yield j, os.path.join(j.root, 'log')
+
+
+def test_jail_J14_log_is_a_symlink():
+    """From inside, it leads to nothing that is outside."""
+    outside = sentinel('j14-outside')
+    with jail_with_a_guest('j14') as (j, log):
+        os.symlink(outside, log)
+        r = j.run('--', 'run', '--log', 'log', 'echo.elf')
+        assert r.code == 1 and 'cannot open the log' in r.err, r
+        assert open(outside).read() == 'sentinel'
+
+
+def test_jail_J14_log_replaced_by_a_symlink():
+    """It is a FIFO, as Firecracker's users have it, which somebody swaps while the VM runs."""
+    outside = sentinel('j14-outside')
+    with jail_with_a_guest('j14') as (j, log):
+        os.mkfifo(log)
+        os.chown(log, UID, GID)
+        reader = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
+        r = j.run('--daemonize', '--', 'run', '--log', 'log', 'echo.elf')
+        assert r.code == 0 and r.err == '', r
+        wait_until(lambda: kelvin('ps', env=in_jail(j)).out.count('j14') == 1, what='a VM')
+        os.unlink(log)
+        os.symlink(outside, log)
+        ok('stop', 'j14', env=in_jail(j))
+        said = os.read(reader, 65536)
+        os.close(reader)
+        assert b'booted' in said and b'stop' in said, said
+        assert open(outside).read() == 'sentinel'
+
+
 def test_jail_J15_inputs_are_what_they_should_be():
     with Jail() as j:
         fifo, text = os.path.join(j.base, 'fifo'), os.path.join(j.base, 'text')
@@ -678,14 +731,10 @@ def test_jail_reports_a_child_that_cannot_start():
 
 
 def test_jail_kelvin_as_the_monitor():
-    if SANITIZED:
-        raise Skip('kelvin is not static under sanitizers')
-    with Jail('k1', KELVIN) as j:
-        os.makedirs(j.root)
-        shutil.copy(guest('echo'), j.root)
+    with jail_with_a_guest('k1') as (j, _):
         r = j.run('--daemonize', '--cgroup-version', '2', '--', 'run', 'echo.elf')
         assert r.code == 0 and r.err == '', r
-        inside = {**ENV, 'KELVIN_RUN_DIR': os.path.join(j.root, 'run', 'kelvin')}
+        inside = in_jail(j)
         wait_until(lambda: kelvin('ps', env=inside).out.count('k1') == 1, what='a VM in the jail')
         with open(os.path.join(j.root, 'kelvin.pid')) as f:
             pid = int(f.read())
