@@ -519,6 +519,7 @@ int keeper_run(struct keeper *k)
 {
 	int status;
 
+	jail_close_void(&k->space); /* all are born */
 	while (k->alive) {
 		bool leaving = anybody_leaves(k);
 
@@ -538,7 +539,6 @@ int keeper_run(struct keeper *k)
 	}
 	status = k->count ? k->vm[0].status : 0;
 	fd_close(&k->signal_fd);
-	jail_close_void(&k->space);
 	free(k->vm);
 	free(k->poll);
 	free(k);

@@ -251,6 +251,9 @@ static void keep(struct launch *l, struct child *c)
 	}
 	for (unsigned i = 0; i < l->count; i++)
 		fd_close(&c[i].write_fd);
+	/* A pipe or a lock of whoever started us would last as long as the VMs. */
+	for (unsigned i = 0; i < l->inherited.n; i++)
+		close(l->inherited.fd[i]);
 	if (l->snap)
 		close_snapshot(l);
 	if (k)

@@ -72,6 +72,18 @@ def test_standard_descriptors_may_be_closed():
         ok('stop', 'c')
 
 
+def test_what_was_open_for_us_is_closed():
+    """A pipe or a lock of the script that starts VMs in the background ends with the script."""
+    for opts in ([], ['--no-jail']):
+        out, into = os.pipe()
+        ok('run', '--detach', '--wait-ready', '--id', 'o', *opts, guest('echo'), pass_fds=[into])
+        os.close(into)
+        os.set_blocking(out, False)
+        assert os.read(out, 1) == b''
+        os.close(out)
+        ok('stop', 'o')
+
+
 def test_clones_hold_no_pipes_of_each_other():
     start('echo', id='p')
     d = fresh_dir('pipes')
