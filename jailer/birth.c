@@ -20,10 +20,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#ifdef __SANITIZE_THREAD__
-#include <sanitizer/linux_syscall_hooks.h>
-#endif
-
 #include "monitor/base/cleanup.h"
 
 static const struct {
@@ -45,16 +41,7 @@ static pid_t born(u64 flags, int cgroup_fd)
 		args.flags |= CLONE_INTO_CGROUP;
 		args.cgroup = (u64)cgroup_fd;
 	}
-#ifdef __SANITIZE_THREAD__
-	/* The sanitizer has a thread, and so locks, of its own. */
-	__sanitizer_syscall_pre_fork();
-	pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
-
-	__sanitizer_syscall_post_fork(pid);
-	return pid;
-#else
 	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
-#endif
 }
 
 pid_t jail_fork(unsigned layers, int cgroup_fd)

@@ -263,7 +263,8 @@ static void keep(struct launch *l, struct child *c)
 
 static int spawn_keeper(struct launch *l, struct child *c, struct err *e)
 {
-	pid_t pid = fork();
+	/* By fork() the thread sanitizer would give the keeper a thread, which its VMs inherit half. */
+	pid_t pid = jail_fork(0, -1);
 
 	if (pid < 0)
 		return err_sys(e, errno, "cannot start a process");
