@@ -23,16 +23,26 @@ def qemu_ready(lab):
     return lab.spawn("stdout", [*QEMU_MICROVM, "-kernel", lab.guest("hello")])["ns"]
 
 
+def pss(pid):
+    """KiB of a process."""
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as f:
+        return int(re.search(r"^Pss:\s+(\d+)", f.read(), re.M).group(1))
+
+
+def keeper_of(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+        return int(f.read().rpartition(")")[2].split()[1])
+
+
 def monitor_memory(lab):
-    """KiB of Pss outside of guest RAM of a running VM."""
+    """KiB of Pss outside of guest RAM of a running VM, with the process that keeps it."""
     vm = detached(lab, "echo")
     try:
         pid = lab.vms().get(vm)
         if not pid:
             raise Failure(f"no live process behind {lab.run_dir}/{vm}/pid")
         ask(lab.sock(vm))
-        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as f:
-            total = int(re.search(r"^Pss:\s+(\d+)", f.read(), re.M).group(1))
+        total = pss(pid) + pss(keeper_of(pid))
         with open(f"/proc/{pid}/smaps", encoding="ascii") as f:
             maps = [{k: int(v) for k, v in re.findall(r"^(Size|Pss):\s+(\d+) kB", chunk, re.M)}
                     for chunk in re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", f.read(), flags=re.M)
