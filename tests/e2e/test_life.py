@@ -146,6 +146,7 @@ def test_stop_races_with_everything():
 
 def test_sigterm_during_a_snapshot():
     """The snapshot is finished, answered, and whole; then the VM ends."""
+    not_under_tsan()
     start('fill', 'mib=64', id='term')
     pid = pid_of('term')
     d = fresh_dir('term')

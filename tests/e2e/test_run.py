@@ -270,6 +270,7 @@ def test_connect_waits_for_a_listener_and_says_when_there_is_none():
 
 
 def test_idle_guest_uses_no_cpu():
+    not_under_tsan()
     id = start('echo')
     pid = pid_of(id)
 

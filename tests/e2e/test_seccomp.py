@@ -29,6 +29,7 @@ def mode_of(id):
 
 
 def test_every_thread_has_a_filter():
+    not_under_tsan()
     id = start('echo', opts=['--cpus', '3'])
     d = fresh_dir('filters')
     ok('snapshot', id, d)
@@ -47,6 +48,7 @@ def test_every_thread_has_a_filter():
 
 def test_the_writer_has_its_own():
     """Two: the loop's, under which it began, and the one it took."""
+    not_under_tsan()
     id = start('fill', opts=['--memory', '1G'])
     d = fresh_dir('writer')
     p = subprocess.Popen([KELVIN, 'snapshot', id, d], env=ENV, stdout=subprocess.DEVNULL)
@@ -64,6 +66,7 @@ def test_the_ring_is_restricted():
 
 
 def test_log_and_off():
+    not_under_tsan()
     for mode, value in (('log', '2'), ('off', '0')):
         r = ok('run', '--detach', '--wait-ready=20s', '--id', mode, f'--seccomp={mode}',
                guest('echo'))
@@ -79,6 +82,7 @@ def test_log_and_off():
 
 def test_bus_error_in_any_thread():
     """Only the main thread may remove files; the others hand over."""
+    not_under_tsan()
     libc = ctypes.CDLL(None, use_errno=True)
     for n in range(2):  # the main thread, a vCPU
         id = start('echo', id=f'bus{n}')
@@ -120,6 +124,7 @@ def make_call(tid, nr):
 
 
 def test_a_violation_is_explained():
+    not_under_tsan()
     for n in range(2):  # the main thread, a vCPU
         id = start('echo', id=f'sys{n}')
         pid = pid_of(id)

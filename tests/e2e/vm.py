@@ -15,9 +15,15 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BUILD = os.environ.get('KELVIN_BUILD', os.path.join(ROOT, 'build'))
 KELVIN = os.path.join(BUILD, 'monitor', 'kelvin')
 SANITIZED = os.path.basename(BUILD).endswith(('asan', 'tsan'))
+TSAN = os.path.basename(BUILD).endswith('tsan')
 TMP = tempfile.mkdtemp(prefix='kelvin-e2e-')
 RUN_DIR = os.path.join(TMP, 'run')
 ENV = dict(os.environ, KELVIN_RUN_DIR=RUN_DIR, XDG_CACHE_HOME=TMP, ASAN_OPTIONS='detect_leaks=0')
+
+
+def not_under_tsan():
+    if TSAN:
+        raise Skip('the sanitizer has a thread and system calls of its own')
 
 
 def guest(name):
