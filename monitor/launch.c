@@ -263,7 +263,7 @@ static void keep(struct launch *l, struct child *c)
 
 static int spawn_keeper(struct launch *l, struct child *c, struct err *e)
 {
-	/* By fork() the thread sanitizer would give the keeper a thread, which its VMs inherit half. */
+	/* By fork() the thread sanitizer gives the keeper a thread, which its VMs inherit half. */
 	pid_t pid = jail_fork(0, -1);
 
 	if (pid < 0)
