@@ -319,6 +319,23 @@ int cgroup_join_parent(const struct cgroup_host *h, const char *parent, struct e
 	return r;
 }
 
+bool cgroup_ran_out(const struct cgroup *g)
+{
+	static const char word[] = "oom_kill ";
+	char text[512], *at;
+
+	for (unsigned i = 0; i < g->n; i++) {
+		const char *file = g->at[i].v2 ? "memory.events" : "memory.oom_control";
+
+		if (strcmp(g->at[i].controller, "memory") != 0 ||
+			cgroup_read(g->host->sys, g->at[i].dir, file, text, sizeof(text)))
+			continue;
+		at = strstr(text, word);
+		return at && strtoul(at + strlen(word), NULL, 10);
+	}
+	return false;
+}
+
 /* v2 kills a group as one; on v1 each process that is in it now, which the caller repeats. */
 static void kill_all(const struct sys_ops *sys, const struct cgroup_at *at)
 {

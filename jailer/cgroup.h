@@ -99,6 +99,9 @@ int cgroup_join_fds(const struct cgroup *g, int *ret, unsigned cap, struct err *
  */
 int cgroup_join_parent(const struct cgroup_host *h, const char *parent, struct err *e);
 
+/* Whether the kernel killed something in the group because it reached its limit of memory. */
+bool cgroup_ran_out(const struct cgroup *g);
+
 /*
  * Removes the group, from outside it. What is still in it is killed; waits for that up to a second,
  * -EBUSY after it. The group's directory may be gone already. Closes @g.

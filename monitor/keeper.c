@@ -415,6 +415,8 @@ static void tell_death(struct kept *v)
 	int sig = WTERMSIG(v->status);
 	char text[256], json[512];
 
+	if (sig == SIGKILL && cgroup_ran_out(&v->cgroup))
+		why = "it needed more memory than its cgroup allows (--cgroup memory.max)";
 	snprintf(text, sizeof(text), "its monitor was killed by signal %d (%s)%s%s", sig,
 		strsignal(sig), why ? ": " : "", why ? why : "");
 	snprintf(json, sizeof(json),

@@ -59,7 +59,7 @@ def prepare_snapshot(lab, name, *guest_args):
     vm = detached(lab, name, *guest_args)
     if name == "echo":
         ask(lab.sock(vm))  # after a first request, all that a request needs is in memory
-    lab.kelvin("snapshot", "--stop", vm, lab.data(name))
+    lab.kelvin("snapshot", "--stop", "--force", vm, lab.data(name))
     lab.end_vms()
 
 

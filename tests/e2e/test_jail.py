@@ -220,7 +220,7 @@ def test_a_guest_that_eats_more_than_its_cgroup_gives_is_killed():
         raise Skip('no memory controller here')
     r = kelvin('run', '--detach', '--wait-ready', '--cgroup', 'memory.max=20M', guest('fill'), '--',
                'mib=64')
-    assert r.code == 1 and 'killed by signal 9' in r.err, r
+    assert r.code == 1 and 'killed by signal 9' in r.err and 'more memory than its cgroup' in r.err, r
 
 
 def test_two_starts_at_once_take_two_users():

@@ -671,6 +671,39 @@ static void test_v2_kill(void **state)
 	expect("kelvin/web/cgroup.kill", "1");
 }
 
+static void test_ran_out(void **state)
+{
+	struct cgroup_limits l = LIMITS("pids.max=7", "memory.max=1"), none = {0};
+	struct cgroup g;
+	struct err e;
+
+	tree_v1();
+	assert_int_equal(cgroup_create(&host, "kelvin", "web", &l, &g, &e), 0);
+	assert_false(cgroup_ran_out(&g)); /* no such file in an old kernel */
+	put("memory/kelvin/web/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n");
+	assert_false(cgroup_ran_out(&g));
+	put("memory/kelvin/web/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n");
+	assert_true(cgroup_ran_out(&g));
+	cgroup_close(&g);
+	assert_int_equal(cgroup_create(&host, "kelvin", "web", &none, &g, &e), 0);
+	assert_false(cgroup_ran_out(&g));
+}
+
+static void test_ran_out_v2(void **state)
+{
+	struct cgroup_limits l = LIMITS("memory.max=1");
+	struct cgroup g;
+	struct err e;
+
+	tree_v2();
+	assert_int_equal(cgroup_create(&host, "kelvin", "web", &l, &g, &e), 0);
+	put("kelvin/web/memory.events", "low 0\nhigh 0\nmax 9\noom 2\noom_kill 0\n");
+	assert_false(cgroup_ran_out(&g));
+	put("kelvin/web/memory.events", "low 0\nhigh 0\nmax 9\noom 2\noom_kill 2\n");
+	assert_true(cgroup_ran_out(&g));
+	cgroup_close(&g);
+}
+
 static u64 now_us(void)
 {
 	struct timespec t;
@@ -794,6 +827,8 @@ int main(void)
 		CASE(test_leftovers),
 		CASE(test_v1_kill),
 		CASE(test_v2_kill),
+		CASE(test_ran_out),
+		CASE(test_ran_out_v2),
 		CASE(test_real),
 		CASE(test_real_v2),
 	};
