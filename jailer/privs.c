@@ -6,7 +6,6 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <linux/keyctl.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -35,13 +34,6 @@ int jail_rlimits(const struct jail_rlimits *l, struct err *e)
 				(unsigned long long)limits[i].value);
 	}
 	return 0;
-}
-
-void jail_drop_terminal(void)
-{
-	/* As good as never an error: most are no terminals, or not this session's. */
-	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-		ioctl(fd, TIOCNOTTY);
 }
 
 int jail_drop_keyring(struct err *e)

@@ -26,13 +26,6 @@ struct jail_rlimits {
 int jail_rlimits(const struct jail_rlimits *l, struct err *e);
 
 /*
- * The terminal on 0, 1 or 2 is not the one of this process's session any more, though it stays in
- * the session and in its job: it reads and writes, but cannot type for others (TIOCSTI). Open
- * descriptors of it beyond these must not exist.
- */
-void jail_drop_terminal(void);
-
-/*
  * A session keyring of its own, empty: whoever was in the old one could read what the login has put
  * there (tickets, disk keys), whatever its ids are. Call before jail_drop_ids(), so that it is not
  * of the new user's quota.

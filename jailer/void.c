@@ -119,6 +119,8 @@ static int make(struct jail_void *ret, bool *ret_closed, struct err *e)
 	if (!r)
 		r = come_back(&home, root_fd, cwd_fd, e);
 	jail_close_void(&home);
+	if (r)
+		jail_close_void(ret);
 	return r;
 }
 
@@ -170,9 +172,10 @@ static bool keep_one(const char *path, const char *name, int ns_fd)
  * or nothing is kept, also where somebody died half way, or where we are in a copy of a mount
  * namespace, which lacks the mount namespaces of the original.
  */
-static void keep(const char *path, const struct jail_void *v)
+static void keep(const char *path, struct jail_void *v)
 {
 	_cleanup_fd_ int dir = -1;
+	struct jail_void other;
 	bool ok;
 
 	if (mkdir(path, 0700) && errno != EEXIST)
@@ -180,6 +183,11 @@ static void keep(const char *path, const struct jail_void *v)
 	dir = open_dir(path);
 	if (dir < 0 || flock(dir, LOCK_EX | LOCK_NB))
 		return;
+	if (open_kept(path, &other)) { /* since we looked */
+		jail_close_void(v);
+		*v = other;
+		return;
+	}
 	for (unsigned i = 0; i < 16 && umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) == 0; i++)
 		;
 	ok = mount(path, path, NULL, MS_BIND, NULL) == 0 &&

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_restore.c - kelvin restore: bring a snapshot back, once or many times. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "monitor/vm_opts.h"
 
@@ -32,6 +34,17 @@ static const struct opt_parser page = {
 	.opts = opts,
 	.opt_count = ARRAY_SIZE(opts),
 };
+
+/* A VM that was taken over may want to be restored with the operator's terminal. */
+static int check_console(const struct launch *l, const char *dir, struct err *e)
+{
+	if (!l->spec.console || l->spec.share_known || l->detach ||
+		(!isatty(STDIN_FILENO) && !isatty(STDOUT_FILENO)))
+		return 0;
+	return err_set(e, -EPERM,
+		"snapshot %s: it has a console, but its file host does not say so, or is not yours "
+		"alone: --detach keeps it from your terminal", dir);
+}
 
 int cmd_restore(int argc, char **argv)
 {
@@ -84,6 +97,8 @@ int cmd_restore(int argc, char **argv)
 		err_wrap(&e, "snapshot %s", argv[optind]);
 		return fail(&e);
 	}
+	if (check_console(&l, argv[optind], &e))
+		return fail(&e);
 	r = vm_opts_change_devices(&p, &l);
 	if (r)
 		return r;

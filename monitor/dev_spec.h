@@ -88,10 +88,11 @@ int dev_host_check(const void *text, size_t len, struct err *e);
 /*
  * @d and @share are of a snapshot's "machine". Devices that the snapshot's `host` does not know as
  * well are marked as unnamed, and all of them where there is no @text (NULL) or the snapshot is not
- * @trusted. -EINVAL where @text is none, or contradicts what cannot be named again.
+ * @trusted. -EINVAL where @text is none, or contradicts what cannot be named again; *@ret_known:
+ * it says all of that.
  */
 int dev_host_vouch(struct dev_spec *d, const struct host_share *share, const void *text, size_t len,
-	bool trusted, struct err *e);
+	bool trusted, bool *ret_known, struct err *e);
 
 /*
  * Clones of one command share no overlay, TAP or socket: "%d" in their names becomes @number.

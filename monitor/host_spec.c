@@ -133,15 +133,21 @@ static void vouch_for_net(struct net_spec *s, const json_t *list)
 		s->unnamed = not_known;
 }
 
-static int vouch_for_share(const struct host_share *share, const json_t *host, struct err *e)
+static int vouch_for_share(const struct host_share *share, const json_t *host, bool *ret_known,
+	struct err *e)
 {
 	json_auto_t *named = share_to_json(share);
 	const char *key;
 	json_t *value;
 
+	if (!named)
+		return err_sys(e, ENOMEM, "cannot compare file host");
+	*ret_known = true;
+
 	json_object_foreach(named, key, value) {
 		const json_t *known = json_object_get(host, key);
 
+		*ret_known &= known != NULL;
 		if (known && !json_equal(known, value))
 			return err_set(e, -EINVAL,
 				"file host says otherwise about the VM's %s", key);
@@ -150,19 +156,20 @@ static int vouch_for_share(const struct host_share *share, const json_t *host, s
 }
 
 int dev_host_vouch(struct dev_spec *d, const struct host_share *share, const void *text, size_t len,
-	bool trusted, struct err *e)
+	bool trusted, bool *ret_known, struct err *e)
 {
 	const char *why = NULL;
 	json_auto_t *j = NULL;
 	int r = text ? parse(&j, text, len, e) : 0;
 
+	*ret_known = false;
 	if (!trusted)
 		why = "the snapshot is not yours alone, so what it names does not count";
 	else if (!text)
 		why = "the snapshot has no file host, which says what a restore may open (kelvin "
 		      "wrote none once)";
 	if (!r && !why)
-		r = vouch_for_share(share, j, e);
+		r = vouch_for_share(share, j, ret_known, e);
 	for (unsigned i = 0; i < d->disk_count && !r; i++) {
 		d->disk[i].unnamed = why;
 		if (!why)

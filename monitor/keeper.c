@@ -11,7 +11,8 @@
  * Trust: a VM's process may be in its guest's hands, so what comes through its socket is hostile.
  * It can choose among three things: a port number, of which the keeper makes the path itself; that
  * its own directory is to be removed, which the keeper finds by the id that it knew before the VM
- * was born; and the text of its own exit report, of which it takes at most KEEPER_TEXT_MAX bytes. A
+ * was born; and the text of its own exit report, of which it takes at most KEEPER_TEXT_MAX bytes.
+ * (In the foreground of a terminal a fourth: the bytes that are shown there; terminal.h.) A
  * message that is anything else ends the VM. Nothing the keeper does for a living VM can wait for
  * it: its sockets are non-blocking, and answers that do not fit in the socket end the VM, too. Of a
  * dead one the cgroup may take a second to be empty.
@@ -42,14 +43,13 @@
 
 #include "jailer/jailer.h"
 #include "monitor/base/cleanup.h"
-#include "monitor/job.h"
 #include "monitor/machine_int.h"
+#include "monitor/terminal.h"
 #include "monitor/verb.h"
 #include "monitor/vmfind.h"
 #include "virtio/vsock.h"
 
 #define VOID_DIR "/run/kelvin.void" /* the namespaces of all VMs of this host */
-#define STOPS_MAX 100 /* where a job is told again and again to go on in the background */
 #define BYE_MS 10000 /* a VM that took leave has this long to end */
 
 struct kept {
@@ -58,7 +58,7 @@ struct kept {
 	bool vsock_elsewhere; /* that is not in the VM's directory */
 	dev_t vsock_dev;      /* then: the socket that the VM made there */
 	ino_t vsock_ino;
-	bool detach, json, reads_terminal;
+	bool detach, json;
 	pid_t number; /* its pid, for ever */
 	pid_t pid;  /* the same; 0: it has ended */
 	int socket; /* -1: it closed it */
@@ -75,7 +75,15 @@ struct keeper {
 	unsigned count, limit, alive;
 	struct kept *vm;
 	struct pollfd *poll;
+	struct terminal terminal; /* of the one in the foreground */
 };
+
+static bool is_ignored(int sig)
+{
+	struct sigaction sa;
+
+	return sigaction(sig, NULL, &sa) == 0 && sa.sa_handler == SIG_IGN;
+}
 
 int keeper_create(struct keeper **ret, unsigned limit, struct err *e)
 {
@@ -85,16 +93,18 @@ int keeper_create(struct keeper **ret, unsigned limit, struct err *e)
 	if (k)
 		k->vm = calloc(limit, sizeof(*k->vm));
 	if (k)
-		k->poll = calloc(limit + 1, sizeof(*k->poll));
+		k->poll = calloc(limit + 1 + TERMINAL_WAYS, sizeof(*k->poll));
 	if (!k || !k->vm || !k->poll)
 		return err_sys(e, ENOMEM, "cannot keep VMs"); /* the process ends */
 	k->limit = limit;
+	terminal_none(&k->terminal);
 	k->space = JAIL_VOID_NONE;
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
+	if (!is_ignored(SIGHUP)) /* by nohup */
+		sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGQUIT);
 	sigaddset(&set, SIGTSTP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
@@ -207,7 +217,8 @@ static void let_go(struct kept *kept, const struct parcel *p, const struct err *
 		msg.msg_control = &control;
 		msg.msg_controllen = CMSG_SPACE(p->n * sizeof(int));
 	}
-	sendmsg(kept->socket, &msg, MSG_NOSIGNAL);
+	if (sendmsg(kept->socket, &msg, MSG_NOSIGNAL) < 0)
+		kill(kept->pid, SIGKILL); /* it would wait for ever */
 	for (unsigned i = p->bits & KEEPER_HAS_VOID ? JAIL_VOID_COUNT : 0; i < p->n; i++)
 		close(p->fd[i]);
 }
@@ -224,6 +235,8 @@ static pid_t bear(struct keeper *k, struct kept *kept, const struct keeper_vm *v
 	if (pid)
 		return pid;
 	close(pair[0]);
+	if (!vm->detach)
+		terminal_leave(&k->terminal);
 	cgroup_close(&kept->cgroup);
 	leave_keeper(k);
 	_exit(run(ctx, pair[1], name));
@@ -240,7 +253,6 @@ int keeper_add(struct keeper *k, const struct keeper_vm *vm, unsigned layers,
 
 	must(k->count < k->limit);
 	*kept = (struct kept){.detach = vm->detach, .json = vm->json,
-		.reads_terminal = vm->console && !vm->detach,
 		.vsock_elsewhere = vm->vsock_path[0]};
 	snprintf(kept->id, sizeof(kept->id), "%s", vm->id);
 	if (vm->vsock_path[0])
@@ -256,18 +268,21 @@ int keeper_add(struct keeper *k, const struct keeper_vm *vm, unsigned layers,
 		cgroup_remove(&kept->cgroup, NULL);
 		return r;
 	}
-	if (kept->reads_terminal && job_is_in_background())
-		job_stop(SIGTTIN);
 	kept->socket = pair[0];
-	kept->pid = bear(k, kept, vm, layers, run, ctx, pair);
-	if (kept->pid < 0)
+	if (!vm->detach)
+		r = terminal_open(&k->terminal, vm->console, e);
+	if (!r)
+		kept->pid = bear(k, kept, vm, layers, run, ctx, pair);
+	if (!r && kept->pid < 0)
 		r = err_sys(e, errno, "cannot start a process for the VM");
 	close(pair[1]);
 	if (r) {
 		close(pair[0]);
 		cgroup_remove(&kept->cgroup, NULL);
+		terminal_close(&k->terminal);
 		return r;
 	}
+	terminal_keep(&k->terminal);
 	kept->number = kept->pid;
 	k->count++;
 	k->alive++;
@@ -445,6 +460,7 @@ static void reap(struct keeper *k)
 			v->pid = 0;
 			v->status = status;
 			k->alive--;
+			terminal_finish(&k->terminal);
 			if (WIFSIGNALED(status))
 				tell_death(v);
 			else if (v->here)
@@ -462,22 +478,15 @@ static void signal_all(const struct keeper *k, int sig)
 			kill(k->vm[i].pid, sig);
 }
 
-/*
- * Ctrl-Z. In the background (bg) a VM would take from the shell what is typed, so it stays as it is
- * until it is in front again. What continues the job continues the VM, too.
- */
-static void stop(struct keeper *k)
+/* Ctrl-Z, or it would take what is typed for the job in front. */
+static bool stop(struct keeper *k, int sig)
 {
-	int sig = SIGTSTP;
+	bool stopped;
 
-	for (unsigned i = 0; i < STOPS_MAX; i++) {
-		signal_all(k, SIGSTOP);
-		job_stop(sig);
-		if (!k->vm[0].reads_terminal || !job_is_in_background())
-			break;
-		sig = SIGTTIN;
-	}
+	signal_all(k, SIGSTOP);
+	stopped = terminal_stop_job(sig);
 	signal_all(k, SIGCONT);
+	return stopped;
 }
 
 static void on_signals(struct keeper *k)
@@ -490,7 +499,7 @@ static void on_signals(struct keeper *k)
 			continue;
 		}
 		if (si.ssi_signo == SIGTSTP) {
-			stop(k);
+			stop(k, SIGTSTP);
 			continue;
 		}
 		/* What a terminal sends (Ctrl-C), it has sent to the VM, too. */
@@ -519,6 +528,7 @@ static void end_overdue(struct keeper *k)
 
 int keeper_run(struct keeper *k)
 {
+	struct pollfd *typed; /* and shown: of the terminal */
 	int status;
 
 	jail_close_void(&k->space); /* all are born */
@@ -528,8 +538,14 @@ int keeper_run(struct keeper *k)
 		k->poll[0] = (struct pollfd){.fd = k->signal_fd, .events = POLLIN};
 		for (unsigned i = 0; i < k->count; i++)
 			k->poll[i + 1] = (struct pollfd){.fd = k->vm[i].socket, .events = POLLIN};
-		if (poll(k->poll, k->count + 1, leaving ? BYE_MS : -1) < 0 && errno != EINTR)
+		typed = &k->poll[k->count + 1];
+		terminal_wants(&k->terminal, typed);
+		if (poll(k->poll, k->count + 1 + TERMINAL_WAYS, leaving ? BYE_MS : -1) < 0 &&
+			errno != EINTR)
 			break;
+		if (terminal_is_others(&k->terminal, typed) && stop(k, SIGTTIN))
+			continue; /* who knows what is still there */
+		terminal_move(&k->terminal, typed);
 		/* Before the signals: what a VM said comes before its death. */
 		for (unsigned i = 0; i < k->count; i++)
 			if (k->poll[i + 1].revents)

@@ -161,7 +161,8 @@ static int run_born(void *ctx, int keeper_fd, const char *cgroup)
 	struct launch *l = b->launch;
 	struct err e;
 
-	on_interrupts(SIG_DFL);
+	if (l->detach)
+		on_interrupts(SIG_DFL);
 	be_number(l, b->all ? &b->all[b->k] : NULL, b->k);
 	l->spec.keeper_fd = keeper_fd;
 	fd_close(&l->ids_fd); /* the keeper has it */

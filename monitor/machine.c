@@ -304,6 +304,7 @@ static void on_bus_error(int sig)
 static int take_signals(struct machine *m, struct err *e)
 {
 	struct sigaction bus = {.sa_handler = on_bus_error};
+	struct sigaction hup;
 	sigset_t set;
 
 	the_machine = m;
@@ -312,7 +313,8 @@ static int take_signals(struct machine *m, struct err *e)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
+	if (sigaction(SIGHUP, NULL, &hup) || hup.sa_handler != SIG_IGN) /* by nohup */
+		sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGQUIT);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);

@@ -84,6 +84,7 @@ struct machine_spec {
 	uid_t jail_id;        /* 0: it stays who it is */
 	/* What restored it, for facts; empty after a boot. */
 	char snapshot[PATH_MAX];
+	bool share_known; /* its file `host` says memory, vCPUs and console, too */
 };
 
 static inline struct host_share spec_share(const struct machine_spec *spec)

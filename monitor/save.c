@@ -413,7 +413,7 @@ static int devices_from_json(struct machine_spec *spec, const json_t *j, const s
 	}
 	d->net_count = (unsigned)json_array_size(nets);
 	host = snap_host(s, &host_len);
-	return dev_host_vouch(d, &share, host, host_len, snap_trusted(s), e);
+	return dev_host_vouch(d, &share, host, host_len, snap_trusted(s), &spec->share_known, e);
 }
 
 int spec_from_snapshot(struct machine_spec *spec, const struct snap *s, struct err *e)

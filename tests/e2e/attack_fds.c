@@ -175,6 +175,15 @@ static const char *fill_log(void)
 	return "2 GiB of /run";
 }
 
+/* Who has it can read what is typed for others, in the background. */
+static const char *find_terminal(void)
+{
+	for (int fd = 0; fd < FDS_MAX; fd++)
+		if (isatty(fd))
+			return "a terminal";
+	return GOT_IF(open("/dev/tty", O_RDWR), "a terminal by name");
+}
+
 static const char *type_for_shell(void)
 {
 	static const char line[] = "echo typed by the guest\n";
@@ -326,6 +335,7 @@ const struct attack attacks_by_fd[] = {
 	{"inherited", inherited},
 	{"inherited-dir", inherited_dir},
 	{"fill-log", fill_log},
+	{"tty-find", find_terminal},
 	{"tiocsti", type_for_shell},
 	{"tiocsctty", take_terminal},
 	{"tioclinux", paste_for_shell},

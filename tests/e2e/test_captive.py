@@ -67,7 +67,7 @@ HARMLESS_OF_A_USER = dict(HARMLESS, **{
     'shmget': 'in an ipc namespace of its own',
 })
 # Does not come back, or has tests of its own below.
-ELSEWHERE = re.compile('keeper-|client-|pid-|inherited|tioc|report|fill-log|eat-')
+ELSEWHERE = re.compile('keeper-|client-|pid-|inherited|tioc|tty-|report|fill-log|eat-')
 
 Prize = collections.namedtuple('Prize', 'env secret root tcp path abstract vsock vm pid keeper uid')
 
@@ -459,7 +459,7 @@ def on_terminal(p, name, mode):
 
 def test_a_captive_on_a_terminal():
     with prizes() as p:
-        for name in ('tiocsti', 'tiocsctty', 'tioclinux'):
+        for name in ('tty-find', 'tiocsti', 'tiocsctty', 'tioclinux'):
             for mode in ('off',) if SANITIZED else ('on', 'off'):
                 got = on_terminal(p, name, mode)
                 assert f'attack {name} loop: begins' in got, got

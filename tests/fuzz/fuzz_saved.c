@@ -253,10 +253,11 @@ static int host_json(json_t *j, json_t **ret, struct err *e)
 {
 	struct dev_spec *d = known_devices();
 	char *text = json_dumps(j, 0);
+	bool known;
 	int r;
 
 	must(text);
-	r = dev_host_vouch(d, &known_share, text, strlen(text), true, e);
+	r = dev_host_vouch(d, &known_share, text, strlen(text), true, &known, e);
 	must(r || !d->disk[0].path[0] == !!d->disk[0].unnamed);
 	*ret = r ? NULL : json_incref(j);
 	free(text);

@@ -124,6 +124,7 @@ static void test_disk_json(void **state)
 	json_decref(j);
 }
 
+static bool known;
 static const struct host_share share = {16 << 20, 2, false};
 
 /* A snapshot's machine with one of each, and the text that vouches for it. */
@@ -139,7 +140,7 @@ static char *vouched(void)
 
 static void vouch(const char *text, bool trusted)
 {
-	ok(dev_host_vouch(&d, &share, text, text ? strlen(text) : 0, trusted, &e));
+	ok(dev_host_vouch(&d, &share, text, text ? strlen(text) : 0, trusted, &known, &e));
 }
 
 static void test_host_vouches_for_names(void **state)
@@ -194,10 +195,12 @@ static void test_host_says_what_is_written(void **state)
 	char *text = vouched();
 
 	d.disk[1].read_only = false;
-	says(dev_host_vouch(&d, &share, text, strlen(text), true, &e), "\"data\": file host says otherwise");
+	says(dev_host_vouch(&d, &share, text, strlen(text), true, &known, &e),
+		"\"data\": file host says otherwise");
 	d.disk[1].read_only = true;
 	d.disk[0].is_overlaid = false;
-	says(dev_host_vouch(&d, &share, text, strlen(text), true, &e), "\"root\": file host says otherwise");
+	says(dev_host_vouch(&d, &share, text, strlen(text), true, &known, &e),
+		"\"root\": file host says otherwise");
 	free(text);
 }
 
@@ -214,15 +217,19 @@ static void test_host_says_what_there_is_of_it(void **state)
 	};
 	char *text = vouched();
 
+	ok(dev_host_vouch(&d, &share, text, strlen(text), true, &known, &e));
+	assert_true(known);
 	for (size_t i = 0; i < sizeof(forged) / sizeof(*forged); i++) {
-		says(dev_host_vouch(&d, &forged[i].share, text, strlen(text), true, &e),
+		says(dev_host_vouch(&d, &forged[i].share, text, strlen(text), true, &known, &e),
 			forged[i].key);
-		ok(dev_host_vouch(&d, &forged[i].share, text, strlen(text), false, &e));
+		ok(dev_host_vouch(&d, &forged[i].share, text, strlen(text), false, &known, &e));
+		assert_false(known);
 	}
 	free(text);
 	/* One from before does not say. */
 	text = strdup("{\"disks\": [], \"nets\": []}");
-	ok(dev_host_vouch(&d, &forged[0].share, text, strlen(text), true, &e));
+	ok(dev_host_vouch(&d, &forged[0].share, text, strlen(text), true, &known, &e));
+	assert_false(known);
 	free(text);
 }
 
@@ -245,8 +252,8 @@ static void test_host_forged(void **state)
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
 		says(dev_host_check(bad[i], strlen(bad[i]), &e), "file host: ");
-		says(dev_host_vouch(&d, &share, bad[i], strlen(bad[i]), true, &e), "file host: ");
-		says(dev_host_vouch(&d, &share, bad[i], strlen(bad[i]), false, &e), "file host: ");
+		says(dev_host_vouch(&d, &share, bad[i], strlen(bad[i]), true, &known, &e), "file host: ");
+		says(dev_host_vouch(&d, &share, bad[i], strlen(bad[i]), false, &known, &e), "file host: ");
 	}
 	memset(deep, '[', sizeof(deep));
 	says(dev_host_check(deep, sizeof(deep), &e), "file host: ");
