@@ -46,14 +46,12 @@ static int make_pipe(int *vm_end, int *our_end, bool vm_reads, struct err *e)
 static int open_in(struct terminal *t, bool reads, struct err *e)
 {
 	struct terminal_way *w = &t->way[STDIN_FILENO];
-	int r;
+	int r = make_pipe(&t->vm[STDIN_FILENO], &w->to, true, e);
 
-	if (!reads) {
-		t->vm[STDIN_FILENO] = open("/dev/null", O_RDONLY | O_CLOEXEC);
-		return t->vm[STDIN_FILENO] < 0 ? err_sys(e, errno, "cannot open /dev/null") : 0;
-	}
-	r = make_pipe(&t->vm[STDIN_FILENO], &w->to, true, e);
-	w->from = reopen(STDIN_FILENO, O_RDONLY);
+	if (reads)
+		w->from = reopen(STDIN_FILENO, O_RDONLY);
+	else
+		fd_close(&w->to); /* which is the end of the VM's input */
 	return r;
 }
 

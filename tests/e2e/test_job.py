@@ -3,6 +3,7 @@
 
 Each test plays the shell, in a process that leads a session of its own on a terminal of its own.
 """
+import contextlib
 import fcntl
 import os
 import select
@@ -73,9 +74,15 @@ def answers(id):
     return 'count=' in ask_once(id, 'hi')
 
 
+def hears(id):
+    try:
+        return http(id, 'GET', '/')[0] == 200
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+
+
 def wait_for(id):
-    wait_until(lambda: os.path.exists(vm_path(id, 'api.sock')), what=f'{id} to be there')
-    http(id, 'GET', '/')
+    wait_until(lambda: hears(id), what=f'{id} to be there')
     assert answers(id)
 
 
@@ -90,8 +97,8 @@ def console_input(t, id, line):
     """What comes to the VM when that is typed; it is stopped, for it would take it."""
     pid = pid_of(id)
     pipe = os.open(f'/proc/{pid}/fd/0', os.O_RDONLY)
-    os.kill(pid, signal.SIGSTOP)
-    wait_until(lambda: is_stopped(id), what='a stop')
+    # More than once: its keeper may be about to continue it.
+    wait_until(lambda: os.kill(pid, signal.SIGSTOP) or is_stopped(id), what='a stop')
     try:
         t.press(line)
         return os.read(pipe, 100)
@@ -198,8 +205,12 @@ def test_a_job_that_prints():
 
 
 def terminals_of(pid):
-    fds = f'/proc/{pid}/fd'
-    return [f for f in os.listdir(fds) if os.readlink(f'{fds}/{f}').startswith(('/dev/pts', '/dev/tty'))]
+    found = []
+    for f in os.listdir(f'/proc/{pid}/fd'):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            path = os.readlink(f'/proc/{pid}/fd/{f}')
+            found += [path] if path.startswith(('/dev/pts', '/dev/tty')) else []
+    return found
 
 
 def plain_fds(t):
