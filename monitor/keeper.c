@@ -18,7 +18,7 @@
  * dead one the cgroup may take a second to be empty.
  *
  * While a VM builds itself, its keeper makes what takes long: namespaces with nothing in them,
- * which all VMs of a command share, and, with cgroup v1, the VM's group. The VM waits for that
+ * where the host has none yet, and, with cgroup v1, the VM's group. The VM waits for that
  * (KEEPER_GO) before it gives up its rights.
  *
  * A VM that dies, by whatever signal, is told by its end and by nothing else. Then the keeper
@@ -71,7 +71,8 @@ struct kept {
 
 struct keeper {
 	int signal_fd;
-	struct jail_void space; /* of all its VMs, once the first is born */
+	bool only_v2;           /* a process can be born into a cgroup: then that comes first */
+	struct jail_void space; /* the host's, once the first is born */
 	unsigned count, limit, alive;
 	struct kept *vm;
 	struct pollfd *poll;
@@ -99,6 +100,7 @@ int keeper_create(struct keeper **ret, unsigned limit, struct err *e)
 	k->limit = limit;
 	terminal_none(&k->terminal);
 	k->space = JAIL_VOID_NONE;
+	k->only_v2 = access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0;
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
 	sigaddset(&set, SIGTERM);
@@ -153,12 +155,6 @@ static int make_cgroup(struct kept *kept, const struct keeper_vm *vm, unsigned n
 	return vm->limits_asked ? r : 0;
 }
 
-/* Whether a process can be born into a cgroup here: then the group comes first. */
-static bool has_only_v2(void)
-{
-	return access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0;
-}
-
 #define JOIN_MAX 8u /* hierarchies that have a VM's group */
 
 /* What goes with KEEPER_GO. */
@@ -186,7 +182,7 @@ static int prepare(struct keeper *k, struct kept *kept, const struct keeper_vm *
 		ret->n = JAIL_VOID_COUNT;
 		ret->bits |= KEEPER_HAS_VOID;
 	}
-	if (!has_only_v2())
+	if (!k->only_v2)
 		r = make_cgroup(kept, vm, k->count - 1, e);
 	if (!r && kept->cgroup.n && cgroup_fd(&kept->cgroup) < 0)
 		r = cgroup_join_fds(&kept->cgroup, ret->fd + ret->n, JOIN_MAX, e);
@@ -259,7 +255,7 @@ int keeper_add(struct keeper *k, const struct keeper_vm *vm, unsigned layers,
 		snprintf(kept->vsock_path, sizeof(kept->vsock_path), "%s", vm->vsock_path);
 	else
 		r = vm_path(kept->vsock_path, sizeof(kept->vsock_path), vm->id, "vsock.sock", e);
-	if (!r && has_only_v2())
+	if (!r && k->only_v2)
 		r = make_cgroup(kept, vm, k->count, e);
 	if (r)
 		return r;

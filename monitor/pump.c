@@ -13,13 +13,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "monitor/base/cleanup.h"
+#include "monitor/base/io.h"
 
 #define PUMP_BUF 262144u
 
@@ -151,16 +151,10 @@ static int run(struct way *up, struct way *down, int sock, struct err *e)
 int pump_open_out(int out, bool *ret_sock)
 {
 	struct stat st = {0};
-	int fd = -1;
-	char path[32];
 
 	fstat(out, &st);
 	*ret_sock = S_ISSOCK(st.st_mode);
-	if (S_ISFIFO(st.st_mode)) {
-		snprintf(path, sizeof(path), "/proc/self/fd/%d", out);
-		fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
-	}
-	return fd >= 0 ? fd : fcntl(out, F_DUPFD_CLOEXEC, 0);
+	return S_ISFIFO(st.st_mode) ? io_reopen(out, O_WRONLY) : fcntl(out, F_DUPFD_CLOEXEC, 0);
 }
 
 int pump(int in, int out, int sock, bool *ret_lost, struct err *e)

@@ -2,34 +2,24 @@
 /*
  * terminal.c - see terminal.h
  *
- * Nothing here waits, for the keeper has more to do: pipes do not block, and the terminal is opened
- * anew, so that O_NONBLOCK is of our own description of it and not of everybody's who has it. It is
- * read where poll() says there is a line. In the background that would take it from
- * the job in front: the caller stops first (terminal_is_others()), as the kernel makes any reader.
+ * Nothing here waits, for the keeper has more to do: pipes do not block, nor does the terminal,
+ * which is opened anew for that. It is read where poll() says there is a line. In the background
+ * that would take it from the job in front: the caller stops first (terminal_is_others()), as the
+ * kernel makes any reader.
  */
 #include "monitor/terminal.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
 #include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "monitor/base/cleanup.h"
+#include "monitor/base/io.h"
 
 #define STUCK_MS 1000
-
-static int reopen(int fd, int flags)
-{
-	char path[32];
-	int ret;
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	ret = open(path, flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	return ret >= 0 ? ret : fcntl(fd, F_DUPFD_CLOEXEC, 0);
-}
 
 /* The VM's end blocks or not as it likes; ours does not. */
 static int make_pipe(int *vm_end, int *our_end, bool vm_reads, struct err *e)
@@ -49,7 +39,7 @@ static int open_in(struct terminal *t, bool reads, struct err *e)
 	int r = make_pipe(&t->vm[STDIN_FILENO], &w->to, true, e);
 
 	if (reads)
-		w->from = reopen(STDIN_FILENO, O_RDONLY);
+		w->from = io_reopen(STDIN_FILENO, O_RDONLY);
 	else
 		fd_close(&w->to); /* which is the end of the VM's input */
 	return r;
@@ -60,7 +50,7 @@ static int open_out(struct terminal *t, int fd, struct err *e)
 	struct terminal_way *w = &t->way[fd];
 	int r = make_pipe(&t->vm[fd], &w->from, false, e);
 
-	w->to = reopen(fd, O_WRONLY);
+	w->to = io_reopen(fd, O_WRONLY);
 	return r;
 }
 

@@ -3,6 +3,8 @@
 #include "monitor/base/io.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <unistd.h>
 
 int io_read_at(int fd, void *dst, u64 len, u64 off)
@@ -31,4 +33,14 @@ int io_write(int fd, const void *src, u64 len)
 		done += (u64)n;
 	}
 	return 0;
+}
+
+int io_reopen(int fd, int flags)
+{
+	char path[32];
+	int ret;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	ret = open(path, flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	return ret >= 0 ? ret : fcntl(fd, F_DUPFD_CLOEXEC, 0);
 }

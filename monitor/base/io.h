@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* io.h - reading and writing all of a range, past signals and short calls. */
+/* io.h - reading and writing all of a range, past signals and short calls; or without a wait. */
 #ifndef KELVIN_BASE_IO_H
 #define KELVIN_BASE_IO_H
 
@@ -16,5 +16,12 @@ int io_read_at(int fd, void *dst, u64 len, u64 off);
  * have been written then.
  */
 int io_write(int fd, const void *src, u64 len);
+
+/*
+ * Opens anew, by @flags (O_RDONLY, O_WRONLY), what @fd is open of, so that O_NONBLOCK is of a
+ * description of our own and not of everybody's who has it. A copy of @fd, which may block, where
+ * that cannot be; -1 and errno if there cannot be one either. The caller's.
+ */
+int io_reopen(int fd, int flags);
 
 #endif

@@ -66,8 +66,7 @@ def stopped_by(pid):
 
 
 def is_stopped(id):
-    with open(f'/proc/{pid_of(id)}/stat') as f:
-        return f.read().rpartition(')')[2].split()[0] == 'T'
+    return stat_of(pid_of(id))[0] == 'T'
 
 
 def answers(id):
@@ -107,6 +106,20 @@ def console_input(t, id, line):
         os.kill(pid, signal.SIGCONT)
 
 
+def leaves_a_line_to_us(t, pid, id):
+    """It is in the background, and would read the line: so it stops."""
+    t.press(b'for the shell\n')
+    assert stopped_by(pid) == signal.SIGTTIN
+    wait_until(lambda: is_stopped(id), what='a stop')
+    assert os.read(t.line, 100) == b'for the shell\n'
+
+
+def goes_on_in_front(t, pid, id):
+    t.front(pid)
+    os.killpg(pid, signal.SIGCONT)
+    assert answers(id)
+
+
 def console_job(t):
     pid = t.job('run', '--console', '--id', 'job-console', guest('echo'))
     wait_for('job-console')
@@ -119,13 +132,8 @@ def console_job(t):
         os.killpg(pid, signal.SIGCONT)
         wait_until(lambda: not is_stopped('job-console'), what='a start')
         assert answers('job-console')
-        t.press(b'for the shell\n')
-        assert stopped_by(pid) == signal.SIGTTIN
-        wait_until(lambda: is_stopped('job-console'), what='a stop')
-        assert os.read(t.line, 100) == b'for the shell\n'
-    t.front(pid)
-    os.killpg(pid, signal.SIGCONT)
-    assert answers('job-console')
+        leaves_a_line_to_us(t, pid, 'job-console')
+    goes_on_in_front(t, pid, 'job-console')
     assert console_input(t, 'job-console', b'for the guest\n') == b'for the guest\n'
     ends(t, pid)
 
@@ -155,13 +163,8 @@ def background_job(t):
     t.front(os.getpid())
     pid = t.job('run', '--console', '--id', 'job-back', guest('echo'), front=False)
     wait_for('job-back')
-    t.press(b'for the shell\n')
-    assert stopped_by(pid) == signal.SIGTTIN
-    wait_until(lambda: is_stopped('job-back'), what='a stop')
-    assert os.read(t.line, 100) == b'for the shell\n'
-    t.front(pid)
-    os.killpg(pid, signal.SIGCONT)
-    assert answers('job-back')
+    leaves_a_line_to_us(t, pid, 'job-back')
+    goes_on_in_front(t, pid, 'job-back')
     ends(t, pid)
 
 

@@ -147,10 +147,15 @@ def pid_of(id):
         return int(f.read())
 
 
+def stat_of(pid):
+    """What the kernel tells of a process after its name: state, parent, ..."""
+    with open(f'/proc/{pid}/stat') as f:
+        return f.read().rsplit(')', 1)[1].split()
+
+
 def keeper_of(id):
     """The process outside the jail that keeps the VM."""
-    with open(f'/proc/{pid_of(id)}/stat') as f:
-        return int(f.read().rsplit(')', 1)[1].split()[1])
+    return int(stat_of(pid_of(id))[1])
 
 
 def kill_with_keeper(id):
@@ -162,8 +167,7 @@ def kill_with_keeper(id):
 
 def alive(pid):
     try:
-        with open(f'/proc/{pid}/stat') as f:
-            return f.read().rsplit(')', 1)[1].split()[0] != 'Z'
+        return stat_of(pid)[0] != 'Z'
     except OSError:
         return False
 

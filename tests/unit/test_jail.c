@@ -30,6 +30,7 @@
 
 #include <cmocka.h>
 
+#include "tests/lib/in_child.h"
 #include "tests/lib/tmpdir.h"
 
 static char *tmp, locks[256];
@@ -192,6 +193,8 @@ static void test_all_of_it(void **state)
 	enter(BORN_INTO_ALL, NULL);
 }
 
+static const char *const names[] = {"mnt", "net", "ipc", "uts"}; /* by JAIL_VOID_* */
+
 static ino_t where(const char *name)
 {
 	char path[64];
@@ -236,7 +239,6 @@ static void get_void(struct jail_void *ret)
 /* Who makes the void is where it was before, also if that is somebody's chroot. */
 static void test_a_void(void **state)
 {
-	static const char *const names[] = {"mnt", "net", "ipc", "uts"};
 	ino_t before[ARRAY_SIZE(names)];
 	unsigned fds = fd_count();
 	struct jail_void space;
@@ -287,7 +289,6 @@ static void test_a_void_is_kept(void **state)
 /* Somebody died while keeping it: then all of it is made anew. */
 static void test_half_a_void_is_none(void **state)
 {
-	static const char *const names[] = {"mnt", "net", "ipc", "uts"};
 	struct jail_void first;
 	char path[300];
 
@@ -325,29 +326,26 @@ static void test_a_void_must_be_roots_own(void **state)
 	jail_close_void(&first);
 }
 
+static struct jail_void to_fill;
+
+static int leave_things(void)
+{
+	int bad = setns(to_fill.fd[JAIL_VOID_IPC], CLONE_NEWIPC) != 0;
+
+	bad |= (shmget(IPC_PRIVATE, 1, IPC_CREAT | 0600) >= 0) << 1;
+	bad |= (msgget(IPC_PRIVATE, IPC_CREAT | 0600) >= 0) << 2;
+	bad |= (semget(IPC_PRIVATE, 1, IPC_CREAT | 0600) >= 0) << 3;
+	bad |= (setuid(JAIL_ID_FIRST) != 0) << 4; /* root may go beyond the limit of queues */
+	bad |= (syscall(SYS_mq_open, "left", O_CREAT | O_RDWR, 0600, NULL) >= 0) << 5;
+	return bad;
+}
+
 /* What one VM leaves in there, the next would find. */
 static void test_nothing_can_be_left_in_a_void(void **state)
 {
-	struct jail_void space;
-	int status;
-	pid_t pid;
-
-	get_void(&space);
-	pid = fork();
-	if (pid == 0) {
-		unsigned bad = setns(space.fd[JAIL_VOID_IPC], CLONE_NEWIPC) != 0;
-
-		bad |= (shmget(IPC_PRIVATE, 1, IPC_CREAT | 0600) >= 0) << 1;
-		bad |= (msgget(IPC_PRIVATE, IPC_CREAT | 0600) >= 0) << 2;
-		bad |= (semget(IPC_PRIVATE, 1, IPC_CREAT | 0600) >= 0) << 3;
-		/* Root may go beyond the limit of queues. */
-		bad |= (setuid(JAIL_ID_FIRST) != 0) << 4;
-		bad |= (syscall(SYS_mq_open, "left", O_CREAT | O_RDWR, 0600, NULL) >= 0) << 5;
-		_exit((int)bad);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
-	jail_close_void(&space);
+	get_void(&to_fill);
+	assert_int_equal(in_child(leave_things), 0);
+	jail_close_void(&to_fill);
 }
 
 static void test_a_jail_that_cannot_be_is_an_error(void **state)
