@@ -130,6 +130,11 @@ def test_exec_passes_signals_on():
         assert p.wait(20) == 128 + 15
 
 
+# No other run of these tests has sleepers of this length.
+MARK = f'4242.{os.getpid()}'
+SLEEP = f'sleep {MARK}'
+
+
 def gone(mark):
     return not [p for p in os.listdir('/proc') if p.isdigit() and mark in cmdline(p)]
 
@@ -143,14 +148,14 @@ def cmdline(pid):
 
 def test_a_client_that_vanishes_ends_the_command():
     with AgentVM('v') as vm:
-        for command in ('sleep 4141', 'trap "" HUP; sleep 4141 & wait; sleep 4141',
-                        'sleep 4141 & head -c 100M /dev/zero; sleep 4141'):
+        for command in (SLEEP, f'trap "" HUP; {SLEEP} & wait; {SLEEP}',
+                        f'{SLEEP} & head -c 100M /dev/zero; {SLEEP}'):
             p = popen('v', '--', 'sh', '-c', command)
-            wait_until(lambda: not gone('4141'))
+            wait_until(lambda: not gone(MARK))
             p.kill()
             p.wait()
             p.stdout.close()
-            wait_until(lambda: gone('4141'), what=f'the end of {command}')
+            wait_until(lambda: gone(MARK), what=f'the end of {command}')
             wait_until(lambda: not vm.workers(), what='no worker')
         assert ok('exec', 'v', '--', 'echo', 'still here').out == 'still here\n'
 
@@ -158,10 +163,10 @@ def test_a_client_that_vanishes_ends_the_command():
 def test_background_processes_do_not_hold_exec():
     with AgentVM('b'):
         begin = time.monotonic()
-        r = ok('exec', 'b', '--', 'sh', '-c', 'sleep 4242 & echo started')
+        r = ok('exec', 'b', '--', 'sh', '-c', f'{SLEEP} & echo started')
         assert r.out == 'started\n' and time.monotonic() - begin < 10
-        assert not gone('4242')
-        subprocess.run(['pkill', '-f', '^sleep 4242$'], check=True)
+        assert not gone(MARK)
+        subprocess.run(['pkill', '-f', f'^{SLEEP}$'], check=True)
 
 
 def test_many_at_once():
@@ -338,12 +343,13 @@ class Identity:
             f.write(page.ljust(4096, b'\0'))
 
     def rang(self):
-        """Whether ready was rung since the last call."""
+        """Whether ready was rung since the last call that said so."""
         with open(self.door, 'r+b') as f:
-            value = struct.unpack('<I', f.read(4))[0]
+            if struct.unpack('<I', f.read(4))[0] != 123:
+                return False  # and not written to: it may be rung right now
             f.seek(0)
             f.write(bytes(4))
-        return value == 123
+        return True
 
 
 def info(vm):
@@ -387,14 +393,15 @@ def test_the_agent_becomes_who_the_identity_page_says():
         assert 'inet 10.1.2.9/20 ' in shown and '10.1.2.3' not in shown, shown
         assert shown.count('default via') == 1 and 'via 10.1.0.2' in shown, shown
         # Or where a connection was reset, and its process ended.
-        p = popen('i', '--', 'sh', '-c', 'echo up; exec sleep 60')
-        assert p.stdout.readline() == b'up\n'  # before that it would try once more
-        assert len(vm.workers()) == 1
+        p = popen('i', '--', 'sh', '-c', 'echo up $$; exec sleep 60')
+        up, sleeper = p.stdout.readline().split()
+        assert up == b'up'  # before that it would try once more
+        wait_until(lambda: len(vm.workers()) == 1, what='one worker')
         ident.write(3)
         os.kill(int(vm.workers()[0]), signal.SIGKILL)
         wait_until(ident.rang, what='ready')
         assert p.wait(20) == 1
-        subprocess.run(['pkill', '-f', '^sleep 60$'])
+        os.kill(int(sleeper), signal.SIGKILL)
         # Hints that make no sense change nothing, and end nothing.
         for i, bad in enumerate(('address=300.1.1.1', 'address=1.2.3', 'address=1.2.3.4/33', 'mac=xy',
                                  'address=', 'gateway=none', 'mtu=-1', 'hostname=' + 'x' * 100)):
