@@ -20,7 +20,7 @@ enum { OPT_DRY_RUN = 1, OPT_ENDED, OPT_JSON };
 
 static const struct opt_spec opts[] = {
 	{"dry-run", NULL, "only say what would be removed", OPT_DRY_RUN},
-	{"ended", NULL, "also logs and reports of VMs that ended badly", OPT_ENDED},
+	{"ended", NULL, "also what kelvin ps --all lists as ended", OPT_ENDED},
 	{"json", NULL, "print an array of objects: kind, name, removed, error", OPT_JSON},
 };
 

@@ -17,7 +17,7 @@
 enum { OPT_ALL = 1, OPT_JSON };
 
 static const struct opt_spec opts[] = {
-	{"all", NULL, "also VMs that have ended and left a log", OPT_ALL},
+	{"all", NULL, "also detached VMs that ended with a status other than 0,\nunasked", OPT_ALL},
 	{"json", NULL, "print an array with everything known of each VM", OPT_JSON},
 };
 

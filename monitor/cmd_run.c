@@ -33,7 +33,10 @@ static const struct opt_spec opts[] = {
 		"or FILE of masks as Firecracker's cpu-config",
 		OPT_CPU},
 	{"initrd", "FILE", "initial RAM disk", OPT_INITRD},
-	{"console", NULL, "a serial console at port 0x3f8 on stdin and stdout", OPT_CONSOLE},
+	{"console", NULL,
+		"a serial console at port 0x3f8 on stdin and stdout\n"
+		"(with --detach: the file console of its directory)",
+		OPT_CONSOLE},
 	{"boot", "auto|pvh|linux64", "protocol (auto: PVH if the kernel has a note)",
 		OPT_BOOT},
 	{"disk", "path=F,KEYS", "a disk, repeatable; KEYS:\n" DISK_KEYS, OPT_DISK},

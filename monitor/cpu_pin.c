@@ -9,6 +9,7 @@
 #include "monitor/cpu_pin.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,7 +71,7 @@ static void one_cpu(cpu_set_t *set, u32 cpu)
 	CPU_SET(cpu, set);
 }
 
-static int try_cpu(u32 cpu, const char *who, unsigned idx, struct err *e)
+static int try_cpu(u32 cpu, const char *who, struct err *e)
 {
 	cpu_set_t set;
 
@@ -78,13 +79,14 @@ static int try_cpu(u32 cpu, const char *who, unsigned idx, struct err *e)
 	if (sched_setaffinity(0, sizeof(set), &set) == 0)
 		return 0;
 	if (errno == EINVAL)
-		return err_set(e, -EINVAL, "--cpu-pin: %s %u cannot run on processor %u: there is "
-			"none of that number, it is offline, or not allowed here", who, idx, cpu);
-	return err_sys(e, errno, "--cpu-pin: %s %u on processor %u", who, idx, cpu);
+		return err_set(e, -EINVAL, "--cpu-pin: %s cannot run on processor %u: there is "
+			"none of that number, it is offline, or not allowed here", who, cpu);
+	return err_sys(e, errno, "--cpu-pin: %s on processor %u", who, cpu);
 }
 
 int cpu_pin_try(const struct cpu_pin *p, unsigned vcpus, cpu_set_t *ret_base, struct err *e)
 {
+	char who[16];
 	int r = 0;
 
 	if (sched_getaffinity(0, sizeof(*ret_base), ret_base))
@@ -94,10 +96,12 @@ int cpu_pin_try(const struct cpu_pin *p, unsigned vcpus, cpu_set_t *ret_base, st
 	if (p->count > vcpus)
 		return err_set(e, -EINVAL, "--cpu-pin names %u processors, but there %s %u vCPU%s",
 			p->count, vcpus == 1 ? "is" : "are", vcpus, vcpus == 1 ? "" : "s");
-	for (unsigned i = 0; i < p->count && !r; i++)
-		r = try_cpu(p->cpu[i], "vCPU", i, e);
+	for (unsigned i = 0; i < p->count && !r; i++) {
+		snprintf(who, sizeof(who), "vCPU %u", i);
+		r = try_cpu(p->cpu[i], who, e);
+	}
 	if (!r && p->has_loop)
-		return try_cpu(p->loop, "the loop,", 0, e);
+		return try_cpu(p->loop, "the event loop", e);
 	if (sched_setaffinity(0, sizeof(*ret_base), ret_base) && !r)
 		return err_sys(e, errno, "cannot go back to the processors from before");
 	return r;

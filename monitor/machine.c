@@ -713,6 +713,15 @@ static json_t *exit_event(const struct machine *m, const char *why)
 		"reason", reason, "status", life_exit_status(m), "text", why, "console", console);
 }
 
+/* Not well, and nobody asked for it: then whoever finds a detached VM gone is told why. */
+static bool worth_a_report(const struct machine *m)
+{
+	bool asked = m->stop_reason == STOP_ASKED || m->stop_reason == STOP_KILLED ||
+		m->stop_reason == STOP_SIGNAL;
+
+	return life_exit_status(m) && !(asked && m->end.why == GUEST_STOPPED);
+}
+
 int machine_finish(struct machine *m)
 {
 	bool failed = m->end.why != GUEST_POWER_OFF && m->end.why != GUEST_STOPPED;
@@ -729,7 +738,7 @@ int machine_finish(struct machine *m)
 	log_to(-1);
 	/* The name is free and the answer out before the slow part: the kernel does it at exit. */
 	devices_release(m);
-	leave_dir(m, failed, json);
+	leave_dir(m, worth_a_report(m), json);
 	for (int i = 0; i < 20 && m->api && api_busy(m->api); i++)
 		if (ring_poll_once(m->ring) <= 0)
 			poll(NULL, 0, 1); /* syscalls[L]: poll */

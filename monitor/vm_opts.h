@@ -28,7 +28,10 @@ enum { OPT_ID = 1, OPT_VSOCK, OPT_HINT, OPT_DETACH, OPT_WAIT_READY, OPT_TIMEOUT,
 		"short a list begins again), the event loop on N",                                 \
 		OPT_CPU_PIN},                                                                      \
 	{"hint", "KEY=VALUE", "text for the guest's identity page, repeatable", OPT_HINT},         \
-	{"detach", NULL, "run in the background; print the id and return", OPT_DETACH},            \
+	{"detach", NULL,                                                                           \
+		"run in the background; print the id and return\n"                                \
+		"(if it ends badly: kelvin ps --all)",                                             \
+		OPT_DETACH},                                                                       \
 	{"wait-ready", "[T]", "with --detach: return once it is ready (T: 10s)",            \
 		OPT_WAIT_READY},                                                                   \
 	{"timeout", "T", "end the VM after this time (exit status 192)", OPT_TIMEOUT},             \

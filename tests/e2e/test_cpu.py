@@ -119,7 +119,7 @@ def test_pins_that_cannot_be():
     for where in ([], ['--detach']):
         refused('run', *where, '--cpu-pin', absent, guest('hello'),
                 says=[f'processor {absent}', 'vCPU 0'])
-    refused('run', '--cpu-pin', f'loop={absent}', guest('hello'), says=['the loop', str(absent)])
+    refused('run', '--cpu-pin', f'loop={absent}', guest('hello'), says=['the event loop cannot', str(absent)])
     refused('run', '--cpus', 2, '--cpu-pin', '0,0,0', guest('hello'),
             says='names 3 processors, but there are 2 vCPUs')
     for bad in ('', 'x', '3-1', '0,', '2000', 'loop=', 'loop=0,loop=0', '0-33'):

@@ -166,6 +166,24 @@ def test_fault_of_a_detached_vm_leaves_its_log():
     assert not os.path.exists(vm_path('f', 'exit.json'))
 
 
+def test_a_detached_vm_that_ends_badly_unasked_leaves_a_report():
+    ok('run', '--detach', '--id', 'b3', guest('hello'), '--', 'status=3')
+    assert (exit_report('b3')['reason'], exit_report('b3')['status']) == ('power-off', 3)
+    start('echo', id='bt', opts=('--timeout', '300ms'))
+    assert exit_report('bt')['status'] == 192
+    assert {'b3', 'bt'} <= {vm['id'] for vm in json.loads(ok('ps', '--all', '--json').out)}
+    # What went well, or was asked for, leaves nothing.
+    ok('run', '--detach', '--id', 'b0', guest('hello'))
+    start('echo', id='bs')
+    start('echo', id='bk')
+    ok('stop', 'bs')
+    ok('kill', 'bk')
+    for id in ('b0', 'bs', 'bk'):
+        wait_until(lambda: not os.path.exists(vm_path(id)), what=f'the end of {id}')
+    ok('kill', 'b3', 'bt')
+    assert not os.path.exists(vm_path('b3'))
+
+
 def test_exceptions_in_ring_3_end_the_guest():
     for how in ('ud', 'pf'):
         r = kelvin('run', guest('fault'), '--', f'how={how}')
