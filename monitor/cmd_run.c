@@ -35,7 +35,7 @@ static const struct opt_spec opts[] = {
 	{"initrd", "FILE", "initial RAM disk", OPT_INITRD},
 	{"console", NULL,
 		"a serial console at port 0x3f8 on stdin and stdout\n"
-		"(with --detach: the file console of its directory)",
+		"(--json: on stderr; --detach: the VM's file console)",
 		OPT_CONSOLE},
 	{"boot", "auto|pvh|linux64", "protocol (auto: PVH if the kernel has a note)",
 		OPT_BOOT},

@@ -326,7 +326,7 @@ static int take_signals(struct machine *m, struct err *e)
 static int add_serial(struct machine *m, struct err *e)
 {
 	struct serial_host host = {
-		.out_fd = STDOUT_FILENO,
+		.out_fd = m->notify_json ? STDERR_FILENO : STDOUT_FILENO, /* which has JSON */
 		.in_fd = m->spec->detach ? -1 : STDIN_FILENO,
 		.wake = on_serial_output,
 		.raise = on_serial_irq,

@@ -60,6 +60,12 @@ def test_faults_have_names_statuses_and_registers():
         assert end['reason'] == word and end['status'] == status, r
 
 
+def test_json_and_the_console_do_not_mix():
+    r = ok('run', '--json', '--console', guest('hello'))
+    assert [json.loads(line)['event'] for line in r.out.splitlines()][-1] == 'exit', r
+    assert 'hello from' in r.err and 'hello from' not in r.out, r
+
+
 def exit_report(id):
     path = vm_path(id, 'exit.json')
     wait_until(lambda: os.path.exists(path) and os.path.getsize(path), what='exit.json')
