@@ -55,7 +55,7 @@ static int sweep_directories(struct sweep *s, struct err *e)
 
 		if (there != VM_DEAD && !(there == VM_ENDED && s->ended))
 			continue;
-		r = s->dry_run ? 0 : vm_sweep(ids[i], &why);
+		r = s->dry_run ? 0 : vm_sweep(ids[i], 0, &why);
 		found(s, "directory", ids[i], r, &why);
 	}
 	vm_list_free(ids, n);

@@ -7,43 +7,47 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "monitor/base/cleanup.h"
 #include "monitor/vm_verb.h"
 #include "monitor/vmfind.h"
 
 static int kill_hard(const char *id, struct err *e)
 {
-	int r = vm_kill_process(id, e);
+	pid_t pid;
+	int r = vm_kill_process(id, &pid, e);
 
 	if (r)
 		return r;
 	fprintf(stderr, "kelvin: VM \"%s\" did not answer: its monitor was ended by SIGKILL\n", id);
 	vm_wait_swept(id);
-	return vm_sweep(id, e);
+	return vm_sweep(id, pid, e);
 }
 
 static int kill_vm(const char *id, u64 timeout_ns, struct err *e)
 {
 	json_auto_t *body = json_object();
+	_cleanup_fd_ int proc = -1;
 	enum vm_there there;
 	pid_t pid;
 	int r = vm_id_check(id, e);
 
 	if (r)
 		return r;
-	there = vm_look(id, &pid);
+	there = vm_look(id, NULL);
 	if (there == VM_DEAD) {
-		/* Or it lives, and let go of its lock, as no VM of ours does. */
-		vm_kill_process(id, NULL);
+		/* Or it lives, and its keeper does not. */
+		vm_kill_process(id, NULL, NULL);
 		vm_wait_swept(id);
 	}
 	if (there == VM_DEAD || there == VM_ENDED)
-		return vm_sweep(id, e);
+		return vm_sweep(id, 0, e);
+	proc = vm_open_process(id, &pid, NULL);
 	r = client_call(id, "PUT", "/kelvin/kill", body, timeout_ms(timeout_ns), NULL, e);
 	if (there == VM_ABSENT)
 		return r;
 	if ((!r || r == -EPIPE) && vm_wait_gone(id, pid, timeout_ns, e) == 0)
-		return 0;
-	return vm_look(id, NULL) == VM_LIVES ? kill_hard(id, e) : vm_sweep(id, e);
+		return proc < 0 ? 0 : vm_end_process(id, proc, pid, e);
+	return vm_look(id, NULL) == VM_LIVES ? kill_hard(id, e) : vm_sweep(id, 0, e);
 }
 
 static const struct each_verb verb = {

@@ -13,9 +13,12 @@
  * its own directory is to be removed, which the keeper finds by the id that it knew before the VM
  * was born; and the text of its own exit report, of which it takes at most KEEPER_TEXT_MAX bytes.
  * (In the foreground of a terminal a fourth: the bytes that are shown there; terminal.h.) A
- * message that is anything else ends the VM. Nothing the keeper does for a living VM can wait for
- * it: its sockets are non-blocking, and answers that do not fit in the socket end the VM, too. Of a
- * dead one the cgroup may take a second to be empty.
+ * message that is anything else ends the VM, and a VM that is there yet some seconds after it took
+ * leave, or was told to end, is killed. Before its guest runs it gives the keeper the lock of its
+ * directory: it seems alive for as long as it is, and its name is free once the keeper has seen to
+ * that. Nothing the keeper does for a living VM can wait for it: its sockets are non-blocking, and
+ * answers that do not fit in the socket end the VM, too. Of a dead one the cgroup may take a second
+ * to be empty.
  *
  * While a VM builds itself, its keeper makes what takes long: namespaces with nothing in them,
  * where the host has none yet, and, with cgroup v1, the VM's group. The VM waits for that
@@ -50,7 +53,7 @@
 #include "virtio/vsock.h"
 
 #define VOID_DIR "/run/kelvin.void" /* the namespaces of all VMs of this host */
-#define BYE_MS 10000 /* a VM that took leave has this long to end */
+#define BYE_NS 3000000000ull /* a VM that took leave has this long to end */
 
 struct kept {
 	char id[VM_ID_MAX + 1];
@@ -62,8 +65,11 @@ struct kept {
 	pid_t number; /* its pid, for ever */
 	pid_t pid;  /* the same; 0: it has ended */
 	int socket; /* -1: it closed it */
+	int lock_fd; /* of its pid file, until its name is free; or -1 */
 	bool here;  /* its directory is to be removed */
-	u64 bye_ns; /* when it took leave; 0: it did not */
+	bool left;  /* it took leave */
+	u64 kill_ns; /* when it is killed, if it is there yet; 0: never */
+	u64 grace_ns;
 	unsigned wide; /* connections that got more room */
 	int status;    /* of waitpid() */
 	struct cgroup cgroup; /* n 0: none */
@@ -126,6 +132,7 @@ static void leave_keeper(struct keeper *k)
 {
 	for (unsigned i = 0; i < k->count; i++) {
 		fd_close(&k->vm[i].socket);
+		fd_close(&k->vm[i].lock_fd);
 		cgroup_close(&k->vm[i].cgroup);
 	}
 	fd_close(&k->signal_fd);
@@ -219,6 +226,20 @@ static void let_go(struct kept *kept, const struct parcel *p, const struct err *
 		close(p->fd[i]);
 }
 
+static void end_vm(struct kept *v)
+{
+	if (v->pid)
+		kill(v->pid, SIGKILL);
+}
+
+static void end_within(struct kept *v, u64 ns)
+{
+	u64 at = monotonic_ns() + ns;
+
+	if (!v->kill_ns || at < v->kill_ns)
+		v->kill_ns = at;
+}
+
 /* Its process. The keeper's is left to itself by it. */
 static pid_t bear(struct keeper *k, struct kept *kept, const struct keeper_vm *vm, unsigned layers,
 	int (*run)(void *ctx, int socket, const char *cgroup), void *ctx, int pair[2])
@@ -235,6 +256,9 @@ static pid_t bear(struct keeper *k, struct kept *kept, const struct keeper_vm *v
 		terminal_leave(&k->terminal);
 	cgroup_close(&kept->cgroup);
 	leave_keeper(k);
+	/* A group of its own: what the terminal sends to the keeper's comes by the keeper, and what
+	 * a captive sends to its own goes nowhere. */
+	setpgid(0, 0);
 	_exit(run(ctx, pair[1], name));
 }
 
@@ -248,8 +272,10 @@ int keeper_add(struct keeper *k, const struct keeper_vm *vm, unsigned layers,
 	struct err why = {0};
 
 	must(k->count < k->limit);
-	*kept = (struct kept){.detach = vm->detach, .json = vm->json,
-		.vsock_elsewhere = vm->vsock_path[0]};
+	*kept = (struct kept){.detach = vm->detach, .json = vm->json, .lock_fd = -1,
+		.grace_ns = vm->grace_ns, .vsock_elsewhere = vm->vsock_path[0]};
+	if (vm->timeout_ns && vm->timeout_ns < UINT64_MAX / 2)
+		end_within(kept, vm->timeout_ns + vm->grace_ns);
 	snprintf(kept->id, sizeof(kept->id), "%s", vm->id);
 	if (vm->vsock_path[0])
 		snprintf(kept->vsock_path, sizeof(kept->vsock_path), "%s", vm->vsock_path);
@@ -292,51 +318,43 @@ int keeper_add(struct keeper *k, const struct keeper_vm *vm, unsigned layers,
 
 /* ---- serving ---- */
 
-static void end_vm(struct kept *v)
-{
-	if (v->pid)
-		kill(v->pid, SIGKILL);
-}
-
 /*
- * Removes the VM's directory, or all but log and report. Unless another VM has its name by now: it
- * was free as soon as the VM let go of the lock, or died.
+ * Removes the VM's directory, or all but log and report; then its name is free. Unless another VM
+ * has that already: `kelvin kill` does not wait for a keeper that was stopped.
  */
 static void remove_dir(struct kept *v, bool keep_log, const char *json)
 {
 	struct vmdir d;
 
 	v->here = false;
-	if (vmdir_find(&d, v->id, NULL))
-		return;
-	if (vm_pid_in(d.dir_fd) != v->number) {
-		fd_close(&d.dir_fd);
-		return;
+	if (vmdir_find(&d, v->id, NULL) == 0 && vm_pid_in(d.dir_fd) == v->number) {
+		if (v->vsock_ino) {
+			memcpy(d.vsock_path, v->vsock_path, sizeof(d.vsock_path));
+			d.vsock_dev = v->vsock_dev;
+			d.vsock_ino = v->vsock_ino;
+		}
+		vmdir_remove(&d, keep_log, json);
 	}
-	if (v->vsock_ino) {
-		memcpy(d.vsock_path, v->vsock_path, sizeof(d.vsock_path));
-		d.vsock_dev = v->vsock_dev;
-		d.vsock_ino = v->vsock_ino;
-	}
-	vmdir_remove(&d, keep_log, json);
+	fd_close(&d.dir_fd);
+	fd_close(&v->lock_fd);
 }
 
 /* The VM is complete, and not jailed yet: what it made is what it should have made. */
-static void take_over(struct kept *v)
+static void take_over(struct kept *v, int lock_fd)
 {
 	struct stat st;
 
 	v->here = true;
+	v->lock_fd = lock_fd;
 	if (v->vsock_elsewhere && !lstat(v->vsock_path, &st)) {
 		v->vsock_dev = st.st_dev;
 		v->vsock_ino = st.st_ino;
 	}
 }
 
-static void send_to(struct kept *v, enum keeper_verb verb, s32 value, int fd)
+static ssize_t send_with_fd(int socket, struct keeper_msg *m, int fd, int flags)
 {
-	struct keeper_msg m = {verb, value};
-	struct iovec iov = {&m, sizeof(m)};
+	struct iovec iov = {m, sizeof(*m)};
 	union {
 		struct cmsghdr hdr;
 		char space[CMSG_SPACE(sizeof(int))];
@@ -349,7 +367,14 @@ static void send_to(struct kept *v, enum keeper_verb verb, s32 value, int fd)
 		msg.msg_control = &control;
 		msg.msg_controllen = sizeof(control);
 	}
-	if (sendmsg(v->socket, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EPIPE)
+	return sendmsg(socket, &msg, flags | MSG_NOSIGNAL);
+}
+
+static void send_to(struct kept *v, enum keeper_verb verb, s32 value, int fd)
+{
+	struct keeper_msg m = {verb, value};
+
+	if (send_with_fd(v->socket, &m, fd, MSG_DONTWAIT) < 0 && errno != EPIPE)
 		end_vm(v); /* it asks and does not listen */
 }
 
@@ -384,17 +409,40 @@ static void dial(struct kept *v, u32 port)
 	send_to(v, KEEPER_DIALED, r, fd);
 }
 
+/* One message, and the descriptor that comes with KEEPER_HERE, or -1. */
+static ssize_t receive(struct kept *v, void *buf, size_t len, int *ret_fd)
+{
+	struct iovec iov = {buf, len};
+	union {
+		struct cmsghdr hdr;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	ssize_t n;
+
+	*ret_fd = -1;
+	if (!v->here && !v->left) {
+		msg.msg_control = &control;
+		msg.msg_controllen = sizeof(control);
+	}
+	n = recvmsg(v->socket, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	if (n > 0 && msg.msg_controllen && CMSG_FIRSTHDR(&msg))
+		memcpy(ret_fd, CMSG_DATA(&control.hdr), sizeof(*ret_fd));
+	return n;
+}
+
 static void hear(struct kept *v)
 {
 	static struct {
 		struct keeper_msg m;
 		char text[KEEPER_TEXT_MAX + 1];
 	} got;
-	ssize_t n = recv(v->socket, &got, sizeof(got) - 1, MSG_DONTWAIT);
+	_cleanup_fd_ int fd = -1;
+	ssize_t n = receive(v, &got, sizeof(got) - 1, &fd);
 
 	/* It ended without reading all that it was sent: what it said is still there. */
 	if (n < 0 && errno == ECONNRESET)
-		n = recv(v->socket, &got, sizeof(got) - 1, MSG_DONTWAIT);
+		n = receive(v, &got, sizeof(got) - 1, &fd);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0) {
@@ -406,12 +454,13 @@ static void hear(struct kept *v)
 		return;
 	}
 	((char *)&got)[n] = 0;
-	if (got.m.verb == KEEPER_HERE && !v->here && !v->bye_ns) {
-		take_over(v);
+	if (got.m.verb == KEEPER_HERE && fd >= 0) {
+		take_over(v, fd_steal(&fd));
 	} else if (got.m.verb == KEEPER_DIAL && v->here) {
 		dial(v, (u32)got.m.value);
 	} else if (got.m.verb == KEEPER_BYE && v->here) {
-		v->bye_ns = monotonic_ns();
+		v->left = true;
+		end_within(v, BYE_NS);
 		remove_dir(v, got.m.value && v->detach, got.text);
 		fd_close(&v->socket); /* which is the answer */
 	} else {
@@ -442,28 +491,41 @@ static void tell_death(struct kept *v)
 		fprintf(stderr, "kelvin: %s: %s\n", v->id, text);
 }
 
+/* Its pid is its own yet. */
+static void bury(struct keeper *k, struct kept *v)
+{
+	terminal_finish(&k->terminal);
+	if (WIFSIGNALED(v->status))
+		tell_death(v);
+	else if (v->here)
+		remove_dir(v, false, NULL);
+	fd_close(&v->lock_fd);
+	fd_close(&v->socket);
+}
+
 static void reap(struct keeper *k)
 {
-	int status;
-	pid_t pid;
+	siginfo_t si = {0};
 
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		for (unsigned i = 0; i < k->count; i++) {
-			struct kept *v = &k->vm[i];
+	/* A pid that is in the file of a locked directory is never another process's. */
+	while (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) == 0 && si.si_pid) {
+		struct kept *v = NULL;
+		int status;
 
-			if (v->pid != pid)
-				continue;
+		for (unsigned i = 0; i < k->count && !v; i++)
+			v = k->vm[i].pid == si.si_pid ? &k->vm[i] : NULL;
+		if (v) {
+			v->status = si.si_code == CLD_EXITED ? W_EXITCODE(si.si_status, 0)
+							     : W_EXITCODE(0, si.si_status);
+			bury(k, v);
+		}
+		waitpid(si.si_pid, &status, 0);
+		if (v) {
 			v->pid = 0;
-			v->status = status;
 			k->alive--;
-			terminal_finish(&k->terminal);
-			if (WIFSIGNALED(status))
-				tell_death(v);
-			else if (v->here)
-				remove_dir(v, false, NULL);
-			fd_close(&v->socket);
 			cgroup_remove(&v->cgroup, NULL); /* or kelvin gc */
 		}
+		si.si_pid = 0;
 	}
 }
 
@@ -498,28 +560,28 @@ static void on_signals(struct keeper *k)
 			stop(k, SIGTSTP);
 			continue;
 		}
-		/* What a terminal sends (Ctrl-C), it has sent to the VM, too. */
+		signal_all(k, (int)si.ssi_signo);
 		for (unsigned i = 0; i < k->count; i++)
-			if (k->vm[i].pid && (si.ssi_code != SI_KERNEL || k->vm[i].detach))
-				kill(k->vm[i].pid, (int)si.ssi_signo);
+			end_within(&k->vm[i], k->vm[i].grace_ns);
 	}
 }
 
-static bool anybody_leaves(const struct keeper *k)
+/* Kills whose time is over. Returns how many ms that is away for the next, or -1 for poll(2). */
+static int end_overdue(struct keeper *k)
 {
-	for (unsigned i = 0; i < k->count; i++)
-		if (k->vm[i].bye_ns && k->vm[i].pid)
-			return true;
-	return false;
-}
+	u64 now = monotonic_ns(), next = UINT64_MAX;
 
-static void end_overdue(struct keeper *k)
-{
-	u64 now = monotonic_ns();
+	for (unsigned i = 0; i < k->count; i++) {
+		struct kept *v = &k->vm[i];
 
-	for (unsigned i = 0; i < k->count; i++)
-		if (k->vm[i].bye_ns && now - k->vm[i].bye_ns >= BYE_MS * 1000000ull)
-			end_vm(&k->vm[i]);
+		if (v->pid && v->kill_ns && v->kill_ns <= now)
+			end_vm(v);
+		else if (v->pid && v->kill_ns && v->kill_ns < next)
+			next = v->kill_ns;
+	}
+	if (next == UINT64_MAX)
+		return -1;
+	return next - now < 3600000000000ull ? (int)((next - now) / 1000000) + 1 : 3600000;
 }
 
 int keeper_run(struct keeper *k)
@@ -529,15 +591,14 @@ int keeper_run(struct keeper *k)
 
 	jail_close_void(&k->space); /* all are born */
 	while (k->alive) {
-		bool leaving = anybody_leaves(k);
+		int wait_ms = end_overdue(k);
 
 		k->poll[0] = (struct pollfd){.fd = k->signal_fd, .events = POLLIN};
 		for (unsigned i = 0; i < k->count; i++)
 			k->poll[i + 1] = (struct pollfd){.fd = k->vm[i].socket, .events = POLLIN};
 		typed = &k->poll[k->count + 1];
 		terminal_wants(&k->terminal, typed);
-		if (poll(k->poll, k->count + 1 + TERMINAL_WAYS, leaving ? BYE_MS : -1) < 0 &&
-			errno != EINTR)
+		if (poll(k->poll, k->count + 1 + TERMINAL_WAYS, wait_ms) < 0 && errno != EINTR)
 			break;
 		if (terminal_is_others(&k->terminal, typed) && stop(k, SIGTTIN))
 			continue; /* who knows what is still there */
@@ -548,8 +609,6 @@ int keeper_run(struct keeper *k)
 				hear(&k->vm[i]);
 		if (k->poll[0].revents)
 			on_signals(k);
-		if (leaving)
-			end_overdue(k);
 	}
 	status = k->count ? k->vm[0].status : 0;
 	fd_close(&k->signal_fd);
@@ -561,11 +620,9 @@ int keeper_run(struct keeper *k)
 
 /* ---- inside ---- */
 
-int keeper_here(int socket, struct err *e)
+int keeper_here(int socket, int lock_fd, struct err *e)
 {
-	const struct keeper_msg m = {KEEPER_HERE, 0};
-
-	if (send(socket, &m, sizeof(m), MSG_NOSIGNAL) != (ssize_t)sizeof(m))
+	if (send_with_fd(socket, &(struct keeper_msg){KEEPER_HERE, 0}, lock_fd, 0) < 0)
 		return err_sys(e, errno, "cannot reach the keeper");
 	return 0;
 }

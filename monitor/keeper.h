@@ -23,7 +23,8 @@
 
 enum keeper_verb {
 	/* From the VM. */
-	KEEPER_HERE, /* the directory is this VM's: see to it when the VM is gone. No answer. */
+	KEEPER_HERE, /* the directory is this VM's: see to it when the VM is gone. With it comes the
+		      * descriptor whose lock says that the VM lives. No answer. */
 	KEEPER_DIAL, /* value: a port. Answered by KEEPER_DIALED, in the order of asking. */
 	KEEPER_BYE,  /* value: keep the log; text: the exit report. Answered by the socket's end. */
 	/* To it. */
@@ -55,6 +56,8 @@ struct keeper_vm {
 	bool json;              /* its end is told on stdout as an event */
 	bool console;           /* it reads stdin */
 	bool detach;            /* its log and exit report stay where it did not end well */
+	u64 timeout_ns; /* after which it has to end by itself; 0: none */
+	u64 grace_ns;   /* what it has for that, or when it was told to, until it is killed */
 };
 
 /* @limit: how many VMs there will be at most. */
@@ -68,14 +71,14 @@ int keeper_add(struct keeper *k, const struct keeper_vm *vm, unsigned layers,
 	int (*run)(void *ctx, int socket, const char *cgroup), void *ctx, struct err *e);
 /*
  * Serves the VMs until the last one has ended. SIGTERM and other signals that ask this process to
- * end are passed on to them. Returns the exit status of the first, or 128 + its signal. Frees @k.
+ * end are passed on to them; who does not end then, or by its timeout, is killed. Returns the exit status of the first, or 128 + its signal. Frees @k.
  */
 int keeper_run(struct keeper *k);
 
 /* ---- inside ---- */
 
-/* Sends KEEPER_HERE. */
-int keeper_here(int socket, struct err *e);
+/* Sends KEEPER_HERE. @lock_fd: of the locked pid file; the caller closes its own. */
+int keeper_here(int socket, int lock_fd, struct err *e);
 /*
  * Waits for KEEPER_GO, and enters the cgroup there is for this VM: *@ret_grouped. @ret is the void,
  * to be closed by the caller, or all -1: the VM makes its own namespaces.

@@ -25,6 +25,7 @@
 #include "monitor/vmfind.h"
 
 #define START_LIMIT_NS 30000000000u /* for a VM to start, where nobody waits for it to be ready */
+#define GRACE_NS 30000000000ull /* a VM that has to end may have a slow disk to wait for */
 #define END_LIMIT_NS   10000000000u /* for one to end that was asked to */
 /* A restored guest that is not ready so long after its start is knocked at. Most are, by then. */
 #define KNOCK_NS 20000000u
@@ -193,6 +194,8 @@ static int bear(struct keeper *k, struct launch *l, struct child *all, unsigned 
 		.console = l->spec.console,
 		.detach = l->detach,
 		.json = l->json,
+		.timeout_ns = l->spec.timeout_ns,
+		.grace_ns = GRACE_NS,
 	};
 	int r;
 
@@ -433,6 +436,17 @@ static void wait_for_children(const struct launch *l, struct child *c, unsigned 
 	free(pfd);
 }
 
+/* One that says it failed, or says nothing more, and yet lives, is not to be trusted with that. */
+static void make_sure_it_is_gone(const struct child *c)
+{
+	pid_t pid;
+
+	for (int i = 0; i < 100 && vm_look(c->id, &pid) == VM_LIVES && pid == c->pid; i++)
+		poll(NULL, 0, 10);
+	if (vm_look(c->id, &pid) == VM_LIVES && pid == c->pid)
+		vm_kill_process(c->id, NULL, NULL);
+}
+
 /* Asks the VM to end, and waits for that. */
 static void end_children(struct child *c, unsigned n)
 {
@@ -451,6 +465,8 @@ static void end_children(struct child *c, unsigned n)
 			if (!knew && c[i].pid && c[i].fd >= 0)
 				kill(c[i].pid, SIGTERM);
 		}
+		if (c[i].pid)
+			make_sure_it_is_gone(&c[i]);
 	}
 }
 
@@ -486,17 +502,6 @@ static void explain_end(const struct child *c, struct err *e)
 			c->status);
 	else
 		err_set(e, -ECHILD, "VM \"%s\" died before it was ready", c->id);
-}
-
-/* One that says it failed, or says nothing more, and yet lives, is not to be trusted with that. */
-static void make_sure_it_is_gone(const struct child *c)
-{
-	pid_t pid;
-
-	for (int i = 0; i < 100 && vm_look(c->id, &pid) == VM_LIVES && pid == c->pid; i++)
-		poll(NULL, 0, 10);
-	if (vm_look(c->id, &pid) == VM_LIVES && pid == c->pid)
-		vm_kill_process(c->id, NULL);
 }
 
 static int report_failure(const struct launch *l, struct child *c)

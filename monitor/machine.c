@@ -643,7 +643,7 @@ int machine_jail(struct machine *m, struct err *e)
 
 	if (!s->jailed)
 		return jail_harden(e);
-	r = keeper_here(s->keeper_fd, e);
+	r = keeper_here(s->keeper_fd, m->dir.pid_fd, e);
 	if (!r) {
 		vmdir_let_go(&m->dir); /* it is the keeper's now, whatever comes */
 		r = keeper_wait(s->keeper_fd, &space, &grouped, e);

@@ -3,9 +3,10 @@
  * vmfind.c - see vmfind.h
  *
  * A pid file alone proves nothing: pids are used again. What proves that a monitor lives is the
- * lock on the file; what proves that a process is that monitor is the credential the kernel gives
- * for its listening socket, or that it has this very pid file open. The lock is probed only where
- * the pid exists, so that looking never gets in the way of a VM that is just taking its name.
+ * lock on the file. Of a jailed VM its keeper has that, who lets go of it before the pid can be
+ * another's (keeper.c); else the VM itself. A captive whose keeper was killed may have outlived it;
+ * the credential that the kernel gives for its listening socket proves that. The lock is probed only
+ * where the pid exists, so that looking never gets in the way of a VM that is just taking its name.
  */
 #include "monitor/vmfind.h"
 
@@ -32,6 +33,8 @@
 
 #define DIR_CAP     512u
 #define KILL_WAIT   5000 /* ms for the kernel to end a killed process */
+#define LEAVE_WAIT  1000 /* ms for one that was told to end, and whose name is free */
+#define SWEEP_WAIT  1000 /* ms for the keeper of a killed one */
 #define YOUNG_S     2    /* a pid file without a pid this new is being written */
 
 const char *const vm_files[VM_FILES] = {"api.sock", "vsock.sock", "log", "exit.json", "console",
@@ -173,6 +176,26 @@ int vm_list(char ***ret_ids, size_t *ret_n, struct err *e)
 
 /* ---- ending ---- */
 
+/* SIGKILL for the process behind @proc; waits until it is gone. */
+static int kill_process(const char *id, int proc, pid_t pid, struct err *e)
+{
+	struct pollfd p = {.fd = proc, .events = POLLIN};
+
+	if (pidfd_send_signal(proc, SIGKILL, NULL, 0) && errno != ESRCH)
+		return err_sys(e, errno, "cannot kill process %d of VM \"%s\"", (int)pid, id);
+	if (poll(&p, 1, KILL_WAIT) <= 0)
+		return err_set(e, -ETIMEDOUT, "process %d of VM \"%s\" was killed but does not end",
+			(int)pid, id);
+	return 0;
+}
+
+int vm_end_process(const char *id, int proc, pid_t pid, struct err *e)
+{
+	struct pollfd p = {.fd = proc, .events = POLLIN};
+
+	return poll(&p, 1, LEAVE_WAIT) > 0 ? 0 : kill_process(id, proc, pid, e);
+}
+
 int vm_wait_gone(const char *id, pid_t pid, u64 timeout_ns, struct err *e)
 {
 	u64 begin = monotonic_ns();
@@ -202,25 +225,6 @@ static bool listens(const char *id, pid_t pid)
 	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.pid == pid;
 }
 
-/* Whether process @pid has the file @pid_fd open. */
-static bool has_open(pid_t pid, int pid_fd)
-{
-	struct stat want, st;
-	char path[64];
-	bool found = false;
-	DIR *d;
-
-	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
-	d = fstat(pid_fd, &want) ? NULL : opendir(path);
-	if (!d)
-		return false;
-	for (struct dirent *ent = readdir(d); ent && !found; ent = readdir(d))
-		found = ent->d_name[0] != '.' && fstatat(dirfd(d), ent->d_name, &st, 0) == 0 &&
-			st.st_dev == want.st_dev && st.st_ino == want.st_ino;
-	closedir(d);
-	return found;
-}
-
 static int open_pid_file(const char *id, int flags, struct err *e)
 {
 	char path[DIR_CAP];
@@ -232,12 +236,12 @@ static int open_pid_file(const char *id, int flags, struct err *e)
 	return fd >= 0 ? fd : err_sys(e, errno, "cannot open %s", path);
 }
 
-int vm_kill_process(const char *id, struct err *e)
+int vm_open_process(const char *id, pid_t *ret_pid, struct err *e)
 {
 	_cleanup_fd_ int pid_fd = open_pid_file(id, O_RDONLY, e), proc = -1;
-	struct pollfd p;
 	pid_t pid;
 
+	*ret_pid = 0;
 	if (pid_fd < 0)
 		return pid_fd;
 	pid = read_pid(pid_fd);
@@ -246,18 +250,32 @@ int vm_kill_process(const char *id, struct err *e)
 	/* First the handle, then the proof, so that the proof is about the handle's process. */
 	proc = pidfd_open(pid, 0);
 	if (proc < 0)
-		return errno == ESRCH ? 0 : err_sys(e, errno, "cannot reach process %d", (int)pid);
-	if (!listens(id, pid) && !has_open(pid, pid_fd))
+		return err_sys(e, errno, "cannot reach process %d", (int)pid);
+	if (!is_locked(pid_fd) && !listens(id, pid))
 		return err_set(e, -EPERM,
 			"process %d is not provably the monitor of VM \"%s\", so it was not killed",
 			(int)pid, id);
-	if (pidfd_send_signal(proc, SIGKILL, NULL, 0) && errno != ESRCH)
-		return err_sys(e, errno, "cannot kill process %d of VM \"%s\"", (int)pid, id);
-	p = (struct pollfd){.fd = proc, .events = POLLIN};
-	if (poll(&p, 1, KILL_WAIT) <= 0)
-		return err_set(e, -ETIMEDOUT, "process %d of VM \"%s\" was killed but does not end",
-			(int)pid, id);
-	return 0;
+	*ret_pid = pid;
+	return fd_steal(&proc);
+}
+
+int vm_kill_process(const char *id, pid_t *ret_pid, struct err *e)
+{
+	pid_t pid, now;
+	_cleanup_fd_ int proc = vm_open_process(id, &pid, e);
+	int r;
+
+	if (ret_pid)
+		*ret_pid = pid;
+	if (proc < 0)
+		return proc == -ESRCH ? 0 : proc;
+	r = kill_process(id, proc, pid, e);
+	for (int i = 0; !r && i < SWEEP_WAIT / 10; i++) {
+		if (vm_look(id, &now) != VM_LIVES || now != pid)
+			break;
+		poll(NULL, 0, 10);
+	}
+	return r;
 }
 
 /* Whether @sa is a socket that nobody listens on any more. */
@@ -280,7 +298,7 @@ void vm_remove_linked_socket(int dir_fd)
 		unlink(sa.sun_path);
 }
 
-int vm_sweep(const char *id, struct err *e)
+int vm_sweep(const char *id, pid_t dead, struct err *e)
 {
 	_cleanup_fd_ int dir = -1, lock = -1;
 	char path[DIR_CAP];
@@ -295,12 +313,14 @@ int vm_sweep(const char *id, struct err *e)
 	lock = open_pid_file(id, O_RDWR | O_CREAT, e);
 	if (lock < 0)
 		return lock == -ENOENT ? 0 : lock; /* somebody else was quicker */
-	if (flock(lock, LOCK_EX | LOCK_NB) || fstat(lock, &st) || st.st_nlink == 0)
+	/* The keeper of one that is dead may be stopped. What it does later, it does to its own. */
+	if ((flock(lock, LOCK_EX | LOCK_NB) && !(dead && read_pid(lock) == dead)) ||
+		fstat(lock, &st) || st.st_nlink == 0)
 		return err_set(e, -EBUSY, "VM \"%s\" is in use again", id);
 	vm_remove_linked_socket(dir);
 	for (size_t i = 0; i < VM_FILES; i++)
 		unlinkat(dir, vm_files[i], 0);
-	if (rmdir(path))
+	if (rmdir(path) && errno != ENOENT)
 		return err_sys(e, errno, "cannot remove %s", path);
 	return 0;
 }

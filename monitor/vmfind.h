@@ -37,19 +37,30 @@ int vm_list(char ***ret_ids, size_t *ret_n, struct err *e);
 void vm_list_free(char **ids, size_t n);
 
 /*
+ * A handle (pidfd) on the process of VM @id, which the caller closes, and its pid. -ESRCH: it is
+ * dead; -EPERM: the pid is not provably that VM's.
+ */
+int vm_open_process(const char *id, pid_t *ret_pid, struct err *e);
+
+/*
  * Waits until the monitor @pid of VM @id has given the name back (which it does before its slow
  * teardown) or died. -ETIMEDOUT after @timeout_ns.
  */
 int vm_wait_gone(const char *id, pid_t pid, u64 timeout_ns, struct err *e);
 
-/*
- * SIGKILL for the monitor of VM @id, once it is certain that the process is that monitor: it
- * listens on the VM's api.sock, or it has the VM's pid file open. Returns when it is gone.
- */
-int vm_kill_process(const char *id, struct err *e);
+/* For the end of the process behind @proc, which gave its name back: a captive may only say so. It
+ * is killed if that takes long. */
+int vm_end_process(const char *id, int proc, pid_t pid, struct err *e);
 
-/* Removes what a dead or ended VM left. -EBUSY if a monitor holds it. */
-int vm_sweep(const char *id, struct err *e);
+/*
+ * SIGKILL for the monitor of VM @id, if it is provably that. Returns when it is gone, and its
+ * keeper has cleaned up or has had a second for that. *ret_pid (may be NULL) is its pid.
+ */
+int vm_kill_process(const char *id, pid_t *ret_pid, struct err *e);
+
+/* Removes what a dead or ended VM left. -EBUSY if a monitor holds it, or the keeper of one that is
+ * not @dead, the pid of a process that was seen dead, or 0. */
+int vm_sweep(const char *id, pid_t dead, struct err *e);
 
 /* Where vsock.sock in the directory open at @dir_fd is a link to a socket that nobody listens on
  * any more, removes that socket. */

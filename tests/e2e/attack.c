@@ -42,11 +42,6 @@ int attack_keeper_fd(void)
 	return victim->spec->keeper_fd;
 }
 
-int attack_pid_fd(void)
-{
-	return victim->dir.pid_fd;
-}
-
 int attack_log_fd(void)
 {
 	return victim->dir.log_fd;

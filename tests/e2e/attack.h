@@ -42,7 +42,6 @@ extern struct prizes prize;
 extern struct machine *victim;
 
 int attack_keeper_fd(void);
-int attack_pid_fd(void);
 int attack_log_fd(void);
 int attack_notify_fd(void);
 struct io_uring *attack_ring(void);

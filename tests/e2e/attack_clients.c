@@ -11,7 +11,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include "monitor/keeper.h"
 
 #define FDS_MAX 2048
 #define HEAD(length)                                                                               \
@@ -116,6 +119,45 @@ static const char *another(void)
 	return say(text);
 }
 
+static _Noreturn void stay(void)
+{
+	for (;;)
+		poll(NULL, 0, 1000);
+}
+
+/* Lives on where all that says so is closed: its sockets, and its files. */
+static const char *ghost(void)
+{
+	struct stat st;
+
+	for (int fd = 3; fd < FDS_MAX; fd++)
+		if (fstat(fd, &st) == 0 && (S_ISSOCK(st.st_mode) || S_ISREG(st.st_mode)))
+			close(fd);
+	stay();
+}
+
+/* Whoever comes first, to any of its sockets. */
+static int first_client(void)
+{
+	for (int fd = 3;; fd = fd < FDS_MAX ? fd + 1 : 3) {
+		struct pollfd p = {.fd = fd, .events = POLLIN};
+
+		if (listens(fd) && poll(&p, 1, 5) > 0)
+			return accept(fd, NULL, NULL);
+	}
+}
+
+/* Says that it ends, to who asks for that and to its keeper, and does not. */
+static const char *ghost_that_leaves(void)
+{
+	static const char done[] = "HTTP/1.1 204 No Content\r\n\r\n";
+	const struct keeper_msg bye = {KEEPER_BYE, 0};
+
+	send(first_client(), done, sizeof(done) - 1, MSG_NOSIGNAL);
+	send(attack_keeper_fd(), &bye, sizeof(bye), MSG_NOSIGNAL);
+	stay();
+}
+
 const struct attack attacks_on_clients[] = {
 	{"client-silent", silent},
 	{"client-endless", endless},
@@ -126,5 +168,7 @@ const struct attack attacks_on_clients[] = {
 	{"client-escapes-in-error", escapes_in_error},
 	{"client-another", another},
 	{"client-wrong-types", wrong_types},
+	{"ghost", ghost},
+	{"ghost-that-leaves", ghost_that_leaves},
 	{NULL, NULL},
 };

@@ -67,7 +67,7 @@ HARMLESS_OF_A_USER = dict(HARMLESS, **{
     'shmget': 'in an ipc namespace of its own',
 })
 # Does not come back, or has tests of its own below.
-ELSEWHERE = re.compile('keeper-|client-|pid-|inherited|tioc|tty-|report|fill-log|eat-')
+ELSEWHERE = re.compile('keeper-|client-|ghost|pid-|inherited|tioc|tty-|report|fill-log|eat-')
 
 Prize = collections.namedtuple('Prize', 'env secret root tcp path abstract vsock vm pid keeper uid')
 
@@ -375,6 +375,24 @@ def test_a_captive_that_lies_to_verbs():
             kelvin('kill', f'c{n}')  # it and the keeper may be in each other's way
         wait_until(lambda: running_ids() == [p.vm] or kelvin('gc', '--ended') is None,
                    what='their end')
+
+
+def test_a_captive_that_will_not_end():
+    """`kelvin kill` says that it has ended when it has, whatever it closed, answered or told."""
+    with prizes() as p:
+        for n, (name, *opts) in enumerate((['ghost'], ['ghost', '--seccomp=off'],
+                                           ['ghost-that-leaves', '--seccomp=off'])):
+            uid = 0x60002000 + n
+            r = captive(p, name, 'loop', *opts, '--id', 'ghost', '--detach', '--wait-ready',
+                        '--jail-uid', uid, last=[guest('echo')])
+            assert r.code == 0 and by_uid(uid), r
+            time.sleep(0.2)
+            if name == 'ghost':
+                assert 'ghost' in [v['id'] for v in json.loads(ok('ps', '--json').out)]
+                ok('gc')
+            ok('kill', 'ghost', timeout=30)
+            assert not by_uid(uid), (name, opts)
+            assert running_ids() == [p.vm]
 
 
 def test_a_captive_that_tells_another_pid():

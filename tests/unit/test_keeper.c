@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -18,7 +19,9 @@
 
 #include <cmocka.h>
 
+#include "monitor/base/clock.h"
 #include "monitor/machine_int.h"
+#include "monitor/vmfind.h"
 #include "tests/lib/tmpdir.h"
 
 #define ID      "v"
@@ -75,16 +78,23 @@ static int tear_down(void **state)
 	return 0;
 }
 
-/* A keeper with one VM that is @run. Returns the exit status it would have. */
-static int keep(int (*run)(void *, int, const char *), bool detach)
+/* A keeper with a VM that is @run. Returns the exit status it would have. */
+static int keep_vm(int (*run)(void *, int, const char *), const struct keeper_vm *vm)
 {
-	struct keeper_vm vm = {.id = ID, .vsock_path = "", .detach = detach};
 	struct keeper *k;
 	struct err e;
 
 	assert_int_equal(keeper_create(&k, 1, &e), 0);
-	assert_int_equal(keeper_add(k, &vm, 0, run, NULL, &e), 0);
+	assert_int_equal(keeper_add(k, vm, 0, run, NULL, &e), 0);
 	return keeper_run(k);
+}
+
+static int keep(int (*run)(void *, int, const char *), bool detach)
+{
+	const struct keeper_vm vm = {.id = ID, .vsock_path = "", .detach = detach,
+		.grace_ns = 20000000000ull};
+
+	return keep_vm(run, &vm);
 }
 
 static void say(int fd, u32 verb, s32 value)
@@ -104,9 +114,20 @@ static void is_here(int fd, pid_t pid)
 	snprintf(path, sizeof(path), "%s/" ID "/pid", getenv("KELVIN_RUN_DIR"));
 	pid_fd = open(path, O_WRONLY | O_TRUNC);
 	snprintf(text, sizeof(text), "%d\n", (int)pid);
-	if (pid_fd < 0 || write(pid_fd, text, strlen(text)) < 0 || keeper_here(fd, NULL))
+	if (pid_fd < 0 || flock(pid_fd, LOCK_EX | LOCK_NB) ||
+		write(pid_fd, text, strlen(text)) < 0 || keeper_here(fd, pid_fd, NULL))
 		_exit(97);
 	close(pid_fd);
+}
+
+/* The same of a directory whose pid file names another process. */
+static void here(int fd)
+{
+	int lock = open("/dev/null", O_RDONLY);
+
+	if (lock < 0 || keeper_here(fd, lock, NULL))
+		_exit(97);
+	close(lock);
 }
 
 /* What every VM is sent first. */
@@ -236,21 +257,27 @@ static int leaves_too_early(void *ctx, int fd, const char *cgroup)
 
 static int is_here_twice(void *ctx, int fd, const char *cgroup)
 {
-	say(fd, KEEPER_HERE, 0);
+	here(fd);
+	here(fd);
+	return wait_for_the_end(fd);
+}
+
+static int is_here_without_a_lock(void *ctx, int fd, const char *cgroup)
+{
 	say(fd, KEEPER_HERE, 0);
 	return wait_for_the_end(fd);
 }
 
 static int says_nonsense(void *ctx, int fd, const char *cgroup)
 {
-	say(fd, KEEPER_HERE, 0);
+	here(fd);
 	say(fd, 0x7fffffff, -1);
 	return wait_for_the_end(fd);
 }
 
 static int answers_itself(void *ctx, int fd, const char *cgroup)
 {
-	say(fd, KEEPER_HERE, 0);
+	here(fd);
 	say(fd, KEEPER_DIALED, 0);
 	return wait_for_the_end(fd);
 }
@@ -264,7 +291,7 @@ static int says_half(void *ctx, int fd, const char *cgroup)
 
 static int does_not_listen(void *ctx, int fd, const char *cgroup)
 {
-	say(fd, KEEPER_HERE, 0);
+	here(fd);
 	for (int i = 0; i < 100000; i++)
 		say(fd, KEEPER_DIAL, 1234);
 	return wait_for_the_end(fd);
@@ -273,7 +300,8 @@ static int does_not_listen(void *ctx, int fd, const char *cgroup)
 static void test_misbehaviour_ends_the_vm(void **state)
 {
 	int (*const bad[])(void *, int, const char *) = {dials_too_early, leaves_too_early,
-		is_here_twice, says_nonsense, answers_itself, says_half, does_not_listen};
+		is_here_twice, is_here_without_a_lock, says_nonsense, answers_itself, says_half,
+		does_not_listen};
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		assert_int_equal(keep(bad[i], false), KILLED);
@@ -303,7 +331,7 @@ static int dials(void *ctx, int fd, const char *cgroup)
 	int sock;
 
 	take_go(fd);
-	say(fd, KEEPER_HERE, 0);
+	here(fd);
 	say(fd, KEEPER_DIAL, 77);
 	say(fd, KEEPER_DIAL, 78);
 	say(fd, KEEPER_DIAL, -1); /* port 2^32 - 1 */
@@ -357,7 +385,7 @@ static int has_its_keeper_signalled(void *ctx, int fd, const char *cgroup)
 	/* The keepers of the cases before this one left theirs blocked in the one process. */
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	say(fd, KEEPER_HERE, 0);
+	here(fd);
 	kill(getppid(), SIGTERM);
 	return wait_for_the_end(fd);
 }
@@ -368,6 +396,67 @@ static void test_signals_are_passed_on(void **state)
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+
+/* None of the signals' business: they stay blocked. */
+static int will_not_end(void *ctx, int fd, const char *cgroup)
+{
+	here(fd);
+	kill(getppid(), SIGTERM);
+	sleep(20);
+	return 0;
+}
+
+static int just_runs(void *ctx, int fd, const char *cgroup)
+{
+	here(fd);
+	sleep(20);
+	return 0;
+}
+
+static int leaves_and_stays(void *ctx, int fd, const char *cgroup)
+{
+	here(fd);
+	say(fd, KEEPER_BYE, 0);
+	sleep(20);
+	return 0;
+}
+
+static void test_who_has_to_end_does(void **state)
+{
+	struct keeper_vm vm = {.id = ID, .vsock_path = "", .grace_ns = 200000000};
+	u64 begin = monotonic_ns();
+
+	assert_int_equal(keep_vm(will_not_end, &vm), 128 + SIGKILL);
+	vm.timeout_ns = 100000000;
+	assert_int_equal(keep_vm(just_runs, &vm), 128 + SIGKILL);
+	assert_true(monotonic_ns() - begin >= 500000000);
+	vm.timeout_ns = 0;
+	assert_int_equal(keep_vm(leaves_and_stays, &vm), 128 + SIGKILL);
+	assert_true(monotonic_ns() - begin < 15000000000ull);
+}
+
+/* The lock is the keeper's: the VM can neither let go of it nor outlive it. */
+static int lets_go_of_all(void *ctx, int fd, const char *cgroup)
+{
+	pid_t pid = 0;
+
+	is_here(fd, getpid());
+	for (int i = 3; i < 100; i++)
+		if (i != fd)
+			close(i);
+	for (int i = 0; i < 10; i++) {
+		if (vm_look(ID, &pid) != VM_LIVES || pid != getpid())
+			return 91;
+		usleep(10000);
+	}
+	return 0;
+}
+
+static void test_the_lock_is_the_keepers(void **state)
+{
+	assert_int_equal(keep(lets_go_of_all, false), 0);
+	assert_int_equal(vm_look(ID, NULL), VM_ABSENT);
+}
 
 int main(void)
 {
@@ -381,6 +470,8 @@ int main(void)
 		T(test_misbehaviour_ends_the_vm),
 		T(test_dial),
 		T(test_signals_are_passed_on),
+		T(test_who_has_to_end_does),
+		T(test_the_lock_is_the_keepers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

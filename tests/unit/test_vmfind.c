@@ -179,14 +179,14 @@ static void test_kill_monitor(void **state)
 	make_vm("x");
 	child = start_monitor("x");
 	assert_int_equal(vm_wait_gone("x", child, 5000000, &e), -ETIMEDOUT);
-	assert_int_equal(vm_sweep("x", &e), -EBUSY);
-	assert_int_equal(vm_kill_process("x", &e), 0);
+	assert_int_equal(vm_sweep("x", 0, &e), -EBUSY);
+	assert_int_equal(vm_kill_process("x", NULL, &e), 0);
 	assert_int_equal(waitpid(child, &status, WNOHANG), child);
 	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 	assert_int_equal(vm_wait_gone("x", child, 5000000, &e), 0);
-	assert_int_equal(vm_sweep("x", &e), 0);
+	assert_int_equal(vm_sweep("x", 0, &e), 0);
 	assert_int_equal(vm_look("x", NULL), VM_ABSENT);
-	assert_int_equal(vm_sweep("x", &e), 0);
+	assert_int_equal(vm_sweep("x", 0, &e), 0);
 }
 
 /* A process that has nothing to do with the VM, but the pid in its file. */
@@ -204,11 +204,11 @@ static void test_no_bystander_is_killed(void **state)
 			pause();
 	}
 	put_pid("x", child);
-	assert_int_equal(vm_kill_process("x", &e), -EPERM);
+	assert_int_equal(vm_kill_process("x", NULL, &e), -EPERM);
 	assert_int_equal(waitpid(child, &status, WNOHANG), 0);
 	end_process(child);
 	/* Gone already: fine. */
-	assert_int_equal(vm_kill_process("x", &e), 0);
+	assert_int_equal(vm_kill_process("x", NULL, &e), 0);
 }
 
 static void test_sweep_removes_only_ours(void **state)
@@ -220,7 +220,7 @@ static void test_sweep_removes_only_ours(void **state)
 	put_file("x", "log", "l");
 	put_file("x", "exit.json", "{}");
 	put_file("x", "thesis", "t");
-	assert_int_equal(vm_sweep("x", &e), -ENOTEMPTY);
+	assert_int_equal(vm_sweep("x", 0, &e), -ENOTEMPTY);
 	path_of(path, sizeof(path), "x", "thesis");
 	assert_int_equal(access(path, F_OK), 0);
 	assert_int_equal(unlink(path), 0);
@@ -229,7 +229,7 @@ static void test_sweep_removes_only_ours(void **state)
 	path_of(kept, sizeof(kept), "kept", NULL);
 	path_of(path, sizeof(path), "x", "vsock.sock");
 	assert_int_equal(symlink(kept, path), 0);
-	assert_int_equal(vm_sweep("x", &e), 0);
+	assert_int_equal(vm_sweep("x", 0, &e), 0);
 	assert_int_equal(access(kept, F_OK), 0);
 	assert_int_equal(vm_look("x", NULL), VM_ABSENT);
 }
