@@ -53,6 +53,7 @@
 #include "virtio/vsock.h"
 
 #define VOID_DIR "/run/kelvin.void" /* the namespaces of all VMs of this host */
+#define KEPT_MAX (4 << 20) /* bytes of the log, and of the console, of a VM that ended */
 #define BYE_NS 3000000000ull /* a VM that took leave has this long to end */
 
 struct kept {
@@ -64,7 +65,8 @@ struct kept {
 	bool detach, json;
 	pid_t number; /* its pid, for ever */
 	pid_t pid;  /* the same; 0: it has ended */
-	int socket; /* -1: it closed it */
+	int socket; /* open to the keeper's end; see hang_up() */
+	bool deaf;  /* nothing is read from it any more */
 	int lock_fd; /* of its pid file, until its name is free; or -1 */
 	bool here;  /* its directory is to be removed */
 	bool left;  /* it took leave */
@@ -318,6 +320,17 @@ int keeper_add(struct keeper *k, const struct keeper_vm *vm, unsigned layers,
 
 /* ---- serving ---- */
 
+/* What a VM wrote in its time counted for its cgroup. What stays is the host's, so it is little. */
+static void cut(int dir_fd, const char *name)
+{
+	_cleanup_fd_ int fd = openat(dir_fd, name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	struct stat st;
+
+	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > KEPT_MAX &&
+		ftruncate(fd, KEPT_MAX))
+		unlinkat(dir_fd, name, 0);
+}
+
 /*
  * Removes the VM's directory, or all but log and report; then its name is free. Unless another VM
  * has that already: `kelvin kill` does not wait for a keeper that was stopped.
@@ -332,6 +345,10 @@ static void remove_dir(struct kept *v, bool keep_log, const char *json)
 			memcpy(d.vsock_path, v->vsock_path, sizeof(d.vsock_path));
 			d.vsock_dev = v->vsock_dev;
 			d.vsock_ino = v->vsock_ino;
+		}
+		if (keep_log) {
+			cut(d.dir_fd, "log");
+			cut(d.dir_fd, "console");
 		}
 		vmdir_remove(&d, keep_log, json);
 	}
@@ -409,6 +426,25 @@ static void dial(struct kept *v, u32 port)
 	send_to(v, KEEPER_DIALED, r, fd);
 }
 
+/*
+ * The socket is not closed: that would close descriptors that were sent and not taken, and closing
+ * a stranger's can wait for years (SO_LINGER). The end of a process does not wait.
+ */
+static void hang_up(struct kept *v)
+{
+	shutdown(v->socket, SHUT_RDWR);
+	v->deaf = true;
+}
+
+/* For the same reason a message with descriptors is not even dropped. */
+static bool brings_descriptors(const struct kept *v)
+{
+	struct msghdr msg = {0};
+
+	return recvmsg(v->socket, &msg, MSG_DONTWAIT | MSG_PEEK) >= 0 &&
+		(msg.msg_flags & MSG_CTRUNC);
+}
+
 /* One message, and the descriptor that comes with KEEPER_HERE, or -1. */
 static ssize_t receive(struct kept *v, void *buf, size_t len, int *ret_fd)
 {
@@ -438,15 +474,21 @@ static void hear(struct kept *v)
 		char text[KEEPER_TEXT_MAX + 1];
 	} got;
 	_cleanup_fd_ int fd = -1;
-	ssize_t n = receive(v, &got, sizeof(got) - 1, &fd);
+	ssize_t n;
 
+	if ((v->here || v->left) && brings_descriptors(v)) {
+		end_vm(v);
+		hang_up(v);
+		return;
+	}
+	n = receive(v, &got, sizeof(got) - 1, &fd);
 	/* It ended without reading all that it was sent: what it said is still there. */
 	if (n < 0 && errno == ECONNRESET)
 		n = receive(v, &got, sizeof(got) - 1, &fd);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0) {
-		fd_close(&v->socket);
+		hang_up(v);
 		return;
 	}
 	if (n < (ssize_t)sizeof(got.m)) {
@@ -462,7 +504,7 @@ static void hear(struct kept *v)
 		v->left = true;
 		end_within(v, BYE_NS);
 		remove_dir(v, got.m.value && v->detach, got.text);
-		fd_close(&v->socket); /* which is the answer */
+		hang_up(v); /* which is the answer */
 	} else {
 		end_vm(v);
 	}
@@ -500,7 +542,7 @@ static void bury(struct keeper *k, struct kept *v)
 	else if (v->here)
 		remove_dir(v, false, NULL);
 	fd_close(&v->lock_fd);
-	fd_close(&v->socket);
+	hang_up(v);
 }
 
 static void reap(struct keeper *k)
@@ -595,7 +637,8 @@ int keeper_run(struct keeper *k)
 
 		k->poll[0] = (struct pollfd){.fd = k->signal_fd, .events = POLLIN};
 		for (unsigned i = 0; i < k->count; i++)
-			k->poll[i + 1] = (struct pollfd){.fd = k->vm[i].socket, .events = POLLIN};
+			k->poll[i + 1] = (struct pollfd){
+				.fd = k->vm[i].deaf ? -1 : k->vm[i].socket, .events = POLLIN};
 		typed = &k->poll[k->count + 1];
 		terminal_wants(&k->terminal, typed);
 		if (poll(k->poll, k->count + 1 + TERMINAL_WAYS, wait_ms) < 0 && errno != EINTR)

@@ -71,7 +71,8 @@ int keeper_add(struct keeper *k, const struct keeper_vm *vm, unsigned layers,
 	int (*run)(void *ctx, int socket, const char *cgroup), void *ctx, struct err *e);
 /*
  * Serves the VMs until the last one has ended. SIGTERM and other signals that ask this process to
- * end are passed on to them; who does not end then, or by its timeout, is killed. Returns the exit status of the first, or 128 + its signal. Frees @k.
+ * end are passed on to them; who does not end then, or by its timeout, is killed. Returns the exit
+ * status of the first, or 128 + its signal. Frees @k.
  */
 int keeper_run(struct keeper *k);
 

@@ -5,8 +5,9 @@
  * A pid file alone proves nothing: pids are used again. What proves that a monitor lives is the
  * lock on the file. Of a jailed VM its keeper has that, who lets go of it before the pid can be
  * another's (keeper.c); else the VM itself. A captive whose keeper was killed may have outlived it;
- * the credential that the kernel gives for its listening socket proves that. The lock is probed only
- * where the pid exists, so that looking never gets in the way of a VM that is just taking its name.
+ * the credential that the kernel gives for its listening socket proves that. The lock is probed
+ * only where the pid exists, so that looking never gets in the way of a VM that is just taking its
+ * name.
  */
 #include "monitor/vmfind.h"
 

@@ -445,6 +445,13 @@ def test_a_captive_that_eats():
                         '--memory', '16M')
             assert r.code == 128 + signal.SIGKILL and f'attack {name} loop: begins' in r.err, r
             assert os.listdir(run_dir) == []
+        # What stays of a detached one is little.
+        captive(p._replace(env=env), 'fill-log', 'loop', '--id', 'eater', '--memory', '16M',
+                '--detach')
+        left = os.path.join(run_dir, 'eater')
+        wait_until(lambda: os.path.exists(f'{left}/exit.json') and
+                   not os.path.exists(f'{left}/pid'), seconds=30, what='its end')
+        assert os.path.getsize(f'{left}/log') <= 4 << 20
 
 
 def on_terminal(p, name, mode):

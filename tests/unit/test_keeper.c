@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -458,6 +459,46 @@ static void test_the_lock_is_the_keepers(void **state)
 	assert_int_equal(vm_look(ID, NULL), VM_ABSENT);
 }
 
+/* A connection whose end takes 8 s, as nobody reads what was sent. */
+static int slow_to_close(void)
+{
+	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	const struct linger linger = {.l_onoff = 1, .l_linger = 8};
+	socklen_t len = sizeof(sa);
+	int door = socket(AF_INET, SOCK_STREAM, 0), fd = socket(AF_INET, SOCK_STREAM, 0);
+	static char much[1 << 20];
+
+	if (bind(door, (struct sockaddr *)&sa, len) || listen(door, 1) ||
+		getsockname(door, (struct sockaddr *)&sa, &len) ||
+		connect(fd, (struct sockaddr *)&sa, len) || accept(door, NULL, NULL) < 0 ||
+		setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)))
+		_exit(94);
+	while (send(fd, much, sizeof(much), MSG_DONTWAIT) > 0)
+		;
+	return fd;
+}
+
+static int brings_what_is_slow_to_close(void *ctx, int fd, const char *cgroup)
+{
+	int slow = slow_to_close();
+
+	here(fd);
+	kill(getppid(), SIGSTOP); /* so that it is the last who has it */
+	if (keeper_here(fd, slow, NULL))
+		return 95;
+	close(slow);
+	kill(getppid(), SIGCONT);
+	return wait_for_the_end(fd);
+}
+
+static void test_no_descriptor_holds_the_keeper_up(void **state)
+{
+	u64 begin = monotonic_ns();
+
+	assert_int_equal(keep(brings_what_is_slow_to_close, false), 128 + SIGKILL);
+	assert_true(monotonic_ns() - begin < 4000000000ull);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -472,6 +513,7 @@ int main(void)
 		T(test_signals_are_passed_on),
 		T(test_who_has_to_end_does),
 		T(test_the_lock_is_the_keepers),
+		T(test_no_descriptor_holds_the_keeper_up),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
