@@ -295,7 +295,7 @@ static void write_exit_report(struct vmdir *d, const char *json)
 {
 	_cleanup_fd_ int fd = openat(d->dir_fd, "exit.json", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 
-	if (fd < 0 || write(fd, json, strlen(json)) < 0)
+	if (fd < 0 || write(fd, json, strlen(json)) < 0 || write(fd, "\n", 1) < 0)
 		return; /* the log says it too */
 }
 

@@ -186,7 +186,7 @@ static void test_leave(void **state)
 	fd = open(path, O_RDONLY);
 	assert_true(read(fd, text, sizeof(text) - 1) > 0);
 	close(fd);
-	assert_string_equal(text, "{\"a\": 1}");
+	assert_string_equal(text, "{\"a\": 1}\n");
 }
 
 /* In the foreground nothing is kept, whatever the VM says. */
