@@ -27,7 +27,7 @@ static const struct opt_spec opts[] = {
 
 static const struct opt_parser parser = {
 	.verb = "exec",
-	.usage = "exec [--tty] [--env K=V] [--cwd D] [--user U] ID -- COMMAND [ARG]...",
+	.usage = "exec [options] ID -- COMMAND [ARG]...",
 	.summary = "Runs COMMAND in the Linux guest of VM ID, through the agent in it (see\n"
 		   "guests/linux). stdin, stdout and stderr are passed through, the exit\n"
 		   "status is the command's, 128 + the number of the signal that ended it,\n"

@@ -57,8 +57,8 @@ static const struct each_verb verb = {
 		   "what it left in the directory of running VMs is removed; so is what VMs left\n"
 		   "that died or ended before.",
 	.examples = "  kelvin kill web\n"
-		    "  kelvin kill $(kelvin ps --json | jq -r '.[].id')\n"
-		    "  kelvin kill $(kelvin ps | awk '$2 == \"dead\" {print $1}')\n",
+		    "  kelvin ps --json | jq -r '.[].id' | xargs -r kelvin kill    # all\n"
+		    "  kelvin gc                          # only what dead VMs left\n",
 	.timeout_help = "how long to wait before SIGKILL (default 2s)",
 	.timeout_ns = 2000000000ull,
 	.act = kill_vm,

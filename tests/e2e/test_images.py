@@ -84,7 +84,8 @@ def build(*args, code=0, user=None, **kw):
     if user:
         cmd = ['setpriv', f'--reuid={user}', f'--regid={user}', '--clear-groups', *cmd]
     r = Result(subprocess.run(cmd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=300,
-                              env=dict(ENV, PATH=PATH, PYTHONDONTWRITEBYTECODE='1'), **kw))
+                              env=dict(ENV, PATH=PATH, COLUMNS='80',
+                                       PYTHONDONTWRITEBYTECODE='1'), **kw))
     assert r.code == code, f'{" ".join(cmd)}: {r}'
     return r
 
@@ -448,7 +449,8 @@ def test_images_usage():
                        (['--out', out, '--ext4', '--size', '1', '--from-tar', path], 'no size'),
                        (['--out', out, '--hostname', 'a b', '--from-tar', path], 'no host name')):
         assert says in build(*args, code=2).err, says
-    assert 'examples:' in build('--help').out
+    text = build('--help').out
+    assert 'examples:' in text and max(map(len, text.splitlines())) <= 80, text
     refuses('--from-tar', path, '--agent', TMP + '/none', says='no agent')
     refuses('--from-tar', put_file('own.tar', tar_bytes(member('init', b''))), says='use --ext4')
     assert 'none: No such file' in build('--out', out, '--from-tar', path, '--kernel',
