@@ -70,9 +70,14 @@ static bool called_jailer(const char *name)
 	return strcmp(slash ? slash + 1 : name, "jailer") == 0;
 }
 
+static bool is_one_of(const char *word, const char *a, const char *b, const char *c)
+{
+	return strcmp(word, a) == 0 || strcmp(word, b) == 0 || strcmp(word, c) == 0;
+}
+
 int main(int argc, char **argv)
 {
-	static char help[] = "--help";
+	static char help[] = "--help", version[] = "version";
 	u32 seed;
 
 	since_start_ns(); /* the clock of all timelines begins here */
@@ -93,12 +98,12 @@ int main(int argc, char **argv)
 		/* "help VERB" is "VERB --help". */
 		argv[1] = argv[2];
 		argv[2] = help;
-	} else if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
+	} else if (is_one_of(argv[1], "-h", "--help", "help")) {
 		overview(stdout);
 		return show_end();
 	}
-	if (strcmp(argv[1], "--version") == 0)
-		argv[1] += 2;
+	if (is_one_of(argv[1], "-v", "-V", "--version"))
+		argv[1] = version;
 	for (unsigned i = 0; i < ARRAY_SIZE(verbs); i++)
 		if (strcmp(argv[1], verbs[i].name) == 0)
 			return verbs[i].run(argc - 1, argv + 1);

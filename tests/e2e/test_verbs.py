@@ -30,13 +30,17 @@ def test_every_verb_has_help_with_examples():
         refused(v, '--no-such-option', code=2)
         assert ok('help', v).out == text, v
         assert max(map(len, text.splitlines())) <= 80, text
+    assert ok('-h').out == ok('help').out == overview
     refused('frobnicate', code=2, says='frobnicate')
     refused('help', 'frobnicate', code=2, says='frobnicate')
     assert kelvin().code == 2
 
 
 def test_version():
-    assert ok('version').out.startswith('kelvin '), 'version'
+    text = ok('version').out
+    assert text.startswith('kelvin ')
+    for word in ('--version', '-v', '-V'):
+        assert ok(word).out == text, word
     assert 'version' in json.loads(ok('version', '--json').out)
 
 
