@@ -224,7 +224,7 @@ static int write_limit(const struct cgroup *g, const struct cgroup_at *at, const
 				at->v2 ? 2 : 1, f.v[i].file);
 		if (r)
 			return err_sys(e, -r, "the kernel refuses the cgroup limit %s=%s",
-				f.v[i].file, f.v[i].value);
+				file, value); /* as it was asked for */
 	}
 	return 0;
 }

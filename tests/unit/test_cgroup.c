@@ -534,7 +534,7 @@ static void test_errors(void **state)
 	fail_with = EINVAL;
 	assert_int_equal(cgroup_create(&host, "kelvin", "web", &l, &g, &e), -EINVAL);
 	assert_string_equal(e.msg, "the kernel refuses the cgroup limit "
-		"memory.limit_in_bytes=200M: Invalid argument");
+		"memory.max=200M: Invalid argument");
 	assert_false(is_there("memory/kelvin/web"));
 }
 
