@@ -21,6 +21,8 @@ int dev_choose(struct dev_choice *c, struct err *e)
 		return e->code;
 	if (c->changes && c->found < 0 && !c->id[0] && c->count == 1)
 		c->found = 0;
+	if (c->changes && !c->count)
+		return err_set(e, -EINVAL, "the snapshot has no %s", c->what);
 	if (c->changes && c->found < 0)
 		return c->id[0] ? err_set(e, -EINVAL, "the snapshot has no %s \"%s\"", c->what,
 					  c->id)

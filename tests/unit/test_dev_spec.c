@@ -79,7 +79,9 @@ static void test_disk_mistakes(void **state)
 
 static void test_disk_changes(void **state)
 {
-	says(disk_option(&d, "path=/b", true, &e), "has 0 disks");
+	says(disk_option(&d, "path=/b", true, &e), "the snapshot has no disk");
+	says(disk_option(&d, "id=x,path=/b", true, &e), "the snapshot has no disk");
+	says(net_option(&d, "tap=t", true, &e), "the snapshot has no network");
 	ok(disk_option(&d, "path=/a,ops=5", false, &e));
 	d.disk[0].has_identity = true;
 	ok(disk_option(&d, "sync=direct", true, &e));
