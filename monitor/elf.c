@@ -55,7 +55,9 @@ static int refuse_not_elf(const struct kernel_file *f, struct err *e)
 	for (u32 i = 0; i < 4 && i < f->head_len; i++)
 		snprintf(bytes + 3 * i, sizeof(bytes) - 3 * i, "%02x ", f->head[i]);
 	bytes[strlen(bytes) - 1] = 0;
-	return err_set(e, -ENOEXEC, "%s: not an ELF file: it begins with bytes %s", f->path, bytes);
+	return err_set(e, -ENOEXEC,
+		"%s: not a kernel: neither an ELF file nor a bzImage, plain or packed, but begins "
+		"with bytes %s", f->path, bytes);
 }
 
 /* ---- the ELF header ---- */

@@ -287,7 +287,7 @@ static void test_l01_truncated_anywhere(void **state)
 
 	for (u64 len = 0; len < ELF_FILE_LEN; len += len < 1100 ? 1 : 97) {
 		f.file_len = len;
-		refuse_elf(&f, len ? (len < 4 ? "not an ELF" : "cut short") : "empty");
+		refuse_elf(&f, len ? (len < 4 ? "not a kernel: neither" : "cut short") : "empty");
 	}
 	f.file_len = ELF_FILE_LEN - 1;
 	refuse_elf(&f, "cut short: segment 1");
@@ -311,8 +311,8 @@ static void test_l01_other_files(void **state)
 	refuse_bytes("\x89LZO\0\r\n\x1a\n", 9, "lzo data");
 	refuse_bytes("070701000", 9, "a cpio archive");
 	refuse_bytes("#!/bin/sh\n", 10, "a script");
-	refuse_bytes("hello", 5, "it begins with bytes 68 65 6c 6c");
-	refuse_bytes("h", 1, "it begins with bytes 68");
+	refuse_bytes("hello", 5, "but begins with bytes 68 65 6c 6c");
+	refuse_bytes("h", 1, "but begins with bytes 68");
 	refuse_bytes("", 0, "the file is empty");
 }
 
