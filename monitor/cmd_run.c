@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_run.c - kelvin run: boot a kernel or unikernel. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,13 +14,13 @@ enum { OPT_MEMORY = OPT_OWN, OPT_CPUS, OPT_INITRD, OPT_CONSOLE, OPT_BOOT, OPT_ME
 	"ro, sync=writeback|unsafe|direct, id=ID,\n"                                               \
 	"overlay=F (is written instead of the image), moved\n"                                     \
 	"(the image is a copy of the overlay's),\n"                                                \
-	"ops=N and bytes=SIZE a second, burst=T (as much\n"                                        \
+	"ops=N and bytes=SIZE a second, burst=TIME (as much\n"                                     \
 	"of these as may be saved up: 100ms)"
 #define NET_KEYS                                                                                   \
 	"tap=NAME, fd=N (an open TAP), passt=SOCK or user\n"                                       \
 	"(starts passt); id=ID, mac=M|random, mtu=N,\n"                                            \
 	"queues=N, spoof, rx-bytes=SIZE, tx-bytes=SIZE,\n"                                         \
-	"rx-frames=N, tx-frames=N (a second), burst=T"
+	"rx-frames=N, tx-frames=N (a second), burst=TIME"
 
 static const struct opt_spec opts[] = {
 	{"memory", "SIZE", "guest RAM (default 128M)", OPT_MEMORY},
@@ -113,23 +112,30 @@ static int huge_opt(const struct opt_parser *p, struct launch *l, const char *ar
 	return usage_error(p, "--huge: auto, thp, off or 2M, not \"%s\"", arg);
 }
 
+static int memory_opt(const struct opt_parser *p, struct launch *l, const char *arg)
+{
+	bool bare = strspn(arg, "0123456789") == strlen(arg);
+	struct err e;
+	u64 v;
+
+	if (parse_size(arg, &v, &e))
+		return usage_error(p, "--memory: %s", e.msg);
+	if (bare && v < MEM_MIN_SIZE && v << 20 >= MEM_MIN_SIZE && v << 20 <= MEM_MAX_SIZE)
+		return usage_error(p, "--memory %s is %s bytes: did you mean %sM?", arg, arg, arg);
+	if (v < MEM_MIN_SIZE || v > MEM_MAX_SIZE || v % MEM_PAGE)
+		return usage_error(p, "--memory %s: guest RAM is from %lluM to %lluG, in steps "
+			"of 4K", arg, MEM_MIN_SIZE >> 20, MEM_MAX_SIZE >> 30);
+	l->spec.memory = v;
+	return 0;
+}
+
 static int own_opt(const struct opt_parser *p, struct launch *l, int id, const char *arg)
 {
 	struct err e;
 	u64 v;
 
 	switch (id) {
-	case OPT_MEMORY:
-		if (parse_size(arg, &v, &e))
-			return usage_error(p, "--memory: %s", e.msg);
-		if (v < MEM_MIN_SIZE || v > MEM_MAX_SIZE || v % MEM_PAGE) {
-			err_set(&e, -EINVAL, "--memory %s: guest RAM is from %lluM to %lluG, in "
-					     "steps of 4K",
-				arg, MEM_MIN_SIZE >> 20, MEM_MAX_SIZE >> 30);
-			return fail(&e);
-		}
-		l->spec.memory = v;
-		return 0;
+	case OPT_MEMORY: return memory_opt(p, l, arg);
 	case OPT_CPUS:
 		if (parse_uint(arg, 1, VCPU_MAX, &v, &e))
 			return usage_error(p, "--cpus: %s", e.msg);

@@ -78,6 +78,28 @@ static void print_option(const struct opt_spec *s, int column)
 	putchar('\n');
 }
 
+/* Whether an option of the page takes a @word. */
+static bool is_used(const struct opt_parser *p, const char *word)
+{
+	for (unsigned i = 0; i < p->opt_count; i++)
+		if ((p->opts[i].arg && strstr(p->opts[i].arg, word)) ||
+			strstr(p->opts[i].help, word))
+			return true;
+	return false;
+}
+
+static void print_units(const struct opt_parser *p)
+{
+	bool size = is_used(p, "SIZE"), time = is_used(p, "TIME");
+
+	if (size || time)
+		putchar('\n');
+	if (size)
+		puts("A SIZE is in bytes, or has a unit: 4096, 128M, 1G.");
+	if (time)
+		puts("A TIME is in seconds, or has a unit: 5, 250ms, 2s, 1m.");
+}
+
 _Noreturn static void show_help(const struct opt_parser *p)
 {
 	char text[128];
@@ -93,6 +115,7 @@ _Noreturn static void show_help(const struct opt_parser *p)
 	for (unsigned i = 0; i < p->opt_count; i++)
 		print_option(&p->opts[i], column);
 	print_option(&help_spec, column);
+	print_units(p);
 	if (p->examples)
 		printf("\nexamples:\n%s", p->examples);
 	exit(fflush(stdout) ? 1 : 0);
@@ -238,7 +261,8 @@ int parse_size(const char *s, u64 *ret, struct err *e)
 	u64 v;
 
 	if (!parse_unit(s, units, ARRAY_SIZE(units), &v))
-		return err_set(e, -EINVAL, "\"%s\" is not a size (such as 4096, 128M or 1G)", s);
+		return err_set(e, -EINVAL, 
+			"\"%s\" is not a size (such as 128M, 1G, or 4096, which is bytes)", s);
 	*ret = v;
 	return 0;
 }
@@ -251,7 +275,8 @@ int parse_time(const char *s, u64 *ret_ns, struct err *e)
 	u64 v;
 
 	if (!parse_unit(s, units, ARRAY_SIZE(units), &v))
-		return err_set(e, -EINVAL, "\"%s\" is not a time (such as 250ms, 2s or 1m)", s);
+		return err_set(e, -EINVAL, 
+			"\"%s\" is not a time (such as 250ms, 1m, or 2, which is seconds)", s);
 	*ret_ns = v;
 	return 0;
 }

@@ -40,7 +40,9 @@ VERBS(X)
 /* One option of a verb, for parsing and for --help alike. */
 struct opt_spec {
 	const char *name; /* long name, without "--" */
-	const char *arg;  /* what --help calls its argument; NULL: takes none; "[X]": optional */
+	/* What --help calls its argument, and explains if it is SIZE or TIME; NULL: takes none;
+	 * "[X]": optional. */
+	const char *arg;
 	const char *help; /* of 50 columns; \n begins another */
 	int id;           /* what opt_next() returns; > 0 */
 };

@@ -14,12 +14,12 @@ enum { OPT_ID = 1, OPT_VSOCK, OPT_HINT, OPT_DETACH, OPT_WAIT_READY, OPT_TIMEOUT,
 /* Rows for the verb's opt_spec table. */
 #define VM_OPTS                                                                                    \
 	{"id", "ID", "name of the VM (default: made up)", OPT_ID},                                 \
-	{"vsock", "cid=N,path=SOCK,wait=T",                                                        \
+	{"vsock", "cid=N,path=SOCK,wait=TIME",                                                     \
 		"guest CID (3), absolute path of the host socket\n"                                \
 		"(vsock.sock in the VM's directory), how long a\n"                                 \
 		"CONNECT waits for a listener (1s)",                                               \
 		OPT_VSOCK},                                                                        \
-	{"poll", "auto|off|T",                                                                     \
+	{"poll", "auto|off|TIME",                                                                  \
 		"how long to look for work before sleeping (auto:\n"                              \
 		"50us if there are more processors than vCPUs)",                                   \
 		OPT_POLL},                                                                         \
@@ -32,9 +32,9 @@ enum { OPT_ID = 1, OPT_VSOCK, OPT_HINT, OPT_DETACH, OPT_WAIT_READY, OPT_TIMEOUT,
 		"run in the background; print the id and return\n"                                \
 		"(if it ends badly: kelvin ps --all)",                                             \
 		OPT_DETACH},                                                                       \
-	{"wait-ready", "[T]", "with --detach: return once it is ready (T: 10s)",            \
+	{"wait-ready", "[TIME]", "with --detach: return once it is ready (10s)",           \
 		OPT_WAIT_READY},                                                                   \
-	{"timeout", "T", "end the VM after this time (exit status 192)", OPT_TIMEOUT},             \
+	{"timeout", "TIME", "end the VM after this time (exit status 192)", OPT_TIMEOUT},          \
 	{"seccomp", "on|log|off",                                                                  \
 		"at a system call that the VM has no business with:\n"                            \
 		"kill it (on, the default), tell the kernel's log,\n"                             \

@@ -179,7 +179,11 @@ def test_bad_numbers():
     refused('run', code=2)
     refused('restore', code=2)
     refused('restore', '--count', '0', TMP, code=2)
-    refused('run', '--memory', '1M', guest('hello'), says=['--memory 1M', '2M'])
+    for size in ('1M', '1', '2000000', '5000G'):
+        refused('run', '--memory', size, guest('hello'), code=2,
+                says=[f'--memory {size}: ', 'from 2M'])
+    refused('run', '--memory', '256', guest('hello'), code=2, says='did you mean 256M?')
+    refused('run', '--timeout', '5x', guest('hello'), code=2, says='2, which is seconds')
     refused('run', '--vsock', 'cid=2', guest('hello'), code=2, says='cid')
     for shared in ('--vsock=path=/tmp/x.sock', '--log=/tmp/x.log'):
         refused('restore', '--count', '2', shared, TMP, code=2, says='--count')

@@ -261,6 +261,9 @@ static void test_help_page(void **state)
 		"                          its help is on the next line\n"
 		"  --help                  show this page\n"
 		"\n"
+		"A SIZE is in bytes, or has a unit: 4096, 128M, 1G.\n"
+		"A TIME is in seconds, or has a unit: 5, 250ms, 2s, 1m.\n"
+		"\n"
 		"examples:\n"
 		"  kelvin run --memory 64M k\n");
 }
@@ -307,7 +310,7 @@ static void test_parse_size(void **state)
 		assert_int_equal(parse_size(bad[i], &v, &e), -EINVAL);
 		assert_int_equal(v, 42);
 	}
-	assert_string_equal(e.msg, "\"1Q\" is not a size (such as 4096, 128M or 1G)");
+	assert_string_equal(e.msg, "\"1Q\" is not a size (such as 128M, 1G, or 4096, which is bytes)");
 }
 
 static void test_parse_time(void **state)
