@@ -19,7 +19,7 @@
 #include "monitor/base/cleanup.h"
 #include "monitor/base/clock.h"
 #include "monitor/base/frame.h"
-#include "monitor/client.h"
+#include "monitor/vm_verb.h"
 
 #define ANSWER_MAX 32u /* bytes of "OK <hostport>\n" */
 #define RETRY_NS   20000000ull
@@ -121,6 +121,23 @@ static int connect_once(const struct guest_port *t, int *ret_fd, int *ret_end, s
 	return 0;
 }
 
+/* A guest that stands still answers as little as one that does not listen. */
+static int explain_silence(const char *id, int r, struct err *e)
+{
+	json_auto_t *facts = NULL;
+	const char *state;
+
+	if (client_call(id, "GET", "/kelvin/facts", NULL, ANSWER_MS, &facts, NULL))
+		return r;
+	state = json_string_value(json_object_get(facts, "state"));
+	if (state && strcmp(state, "paused") == 0)
+		return err_set(e, r, "VM \"%s\" is paused (kelvin resume %s)", id, id);
+	if (state && strcmp(state, "snapshotting") == 0)
+		return err_set(e, r, "VM \"%s\" stands still: a snapshot of it is being written",
+			id);
+	return r;
+}
+
 int guest_connect(const struct guest_port *t, u64 wait_ns, int *ret_fd, int *ret_end, struct err *e)
 {
 	u64 deadline_ns = later(wait_ns);
@@ -129,6 +146,8 @@ int guest_connect(const struct guest_port *t, u64 wait_ns, int *ret_fd, int *ret
 		int r = connect_once(t, ret_fd, ret_end, e);
 		u64 now = monotonic_ns();
 
+		if ((r == -ECONNREFUSED && now >= deadline_ns) || r == -ETIMEDOUT)
+			return explain_silence(t->id, r, e);
 		if ((r != -ENOENT && r != -ECONNREFUSED && r != -EAGAIN) || now >= deadline_ns)
 			return r;
 		nanosleep(&(struct timespec){.tv_nsec = RETRY_NS}, NULL);

@@ -185,6 +185,41 @@ def test_connect_loses_nothing_to_a_slow_reader():
     s.close()
 
 
+def test_connect_says_that_a_vm_is_paused():
+    vsock_guest('p')
+    ok('pause', 'p')
+    for args in ((), ('--timeout', '100ms'), ('--wait', '1200ms')):
+        refused('connect', *args, 'p', 5000, says='VM "p" is paused (kelvin resume p)')
+    for args in (('exec', 'p', '--', 'true'), ('cp', '/etc/passwd', 'p:/')):
+        refused(*args, says='cannot reach the agent: VM "p" is paused (kelvin resume p)')
+    ok('resume', 'p')
+    assert ok('connect', 'p', 5000, input=b'abc').out == 'bytes=3\n'
+
+
+def test_connect_says_that_a_snapshot_is_being_written():
+    """That takes a while for large VMs only, so here is one that is none."""
+    os.makedirs(vm_path('s'))
+    listeners = []
+
+    def answer(name, reply):
+        listener = socket.create_server(vm_path('s', name), family=socket.AF_UNIX)
+        listeners.append(listener)
+
+        def serve():
+            with listener.accept()[0] as client:
+                client.recv(4096)
+                client.sendall(reply)
+        threading.Thread(target=serve, daemon=True).start()
+
+    body = b'{"state": "snapshotting"}'
+    answer('vsock.sock', b'')
+    answer('api.sock', b'HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s' % (len(body), body))
+    refused('connect', 's', 9, says='VM "s" stands still: a snapshot of it is being written')
+    for listener in listeners:
+        listener.close()
+    shutil.rmtree(vm_path('s'))
+
+
 def test_connect_waits_for_a_vm():
     begin = time.monotonic()
     refused('connect', '--wait', '300ms', 'later', 5000, says=['later'])
