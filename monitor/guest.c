@@ -94,7 +94,10 @@ static int shake_hands(int fd, const struct guest_port *t, int *end_fd, struct e
 			t->id, t->port);
 	if (n == 0)
 		return err_set(e, -ECONNREFUSED,
-			"the guest of VM \"%s\" does not listen on port %u", t->id, t->port);
+			"the guest of VM \"%s\" does not listen on port %u%s", t->id, t->port,
+			t->port == AGENT_PORT
+				? ": exec and cp need kelvin's agent in it (see guests/linux)"
+				: "");
 	if (n < 0 || strncmp(line, "OK ", 3))
 		return err_set(e, -EPROTO, "the vsock of VM \"%s\" answered something unknown",
 			t->id);

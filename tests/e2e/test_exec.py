@@ -51,6 +51,13 @@ def test_exec_says_what_went_wrong():
         refused('exec', 'w', '--', 'cat', stdin=os.open('/', os.O_RDONLY), says='stdin')
 
 
+def test_exec_and_cp_say_that_a_guest_has_no_agent():
+    start('vsock', id='n')
+    for args in (('exec', 'n', '--', 'true'), ('cp', '/etc/passwd', 'n:/')):
+        refused(*args, says=['cannot reach the agent', 'port 1023',
+                             "need kelvin's agent in it (see guests/linux)"])
+
+
 def test_exec_sets_the_scene():
     env = dict(ENV, OURS='from here')
     with AgentVM('s'):
