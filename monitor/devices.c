@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "monitor/base/cleanup.h"
 #include "monitor/base/log.h"
@@ -109,6 +110,10 @@ static int open_disk(struct disk **ret, const struct disk_spec *s, struct handed
 			s->unnamed, s->id);
 	r = image ? disk_adopt(ret, &cfg, fd_steal(&image->fd), ring, e)
 		  : disk_open(ret, &cfg, ring, e);
+	if (r == -ENOENT && s->has_identity && access(s->path, F_OK))
+		return err_set(e, r,
+			"disk \"%s\": %s is not there any more; if it was moved, name it: --disk "
+			"id=%s,path=FILE", s->id, s->path, s->id);
 	if (r)
 		return err_wrap(e, "disk \"%s\"", s->id);
 	r = check_identity(s, *ret, e);

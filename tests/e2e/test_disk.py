@@ -288,7 +288,11 @@ def test_snapshot_with_a_disk():
     smaller = image('snap-small', 4 * MIB)
     refused('restore', '--disk', f'path={smaller}', d, says='capacity')
     os.rename(path, path + '.gone')
-    refused('restore', d, says=[path, 'No such file'])
+    refused('restore', d, says=[f'disk "data": {path} is not there any more',
+                                '--disk id=data,path=FILE'])
+    refused('restore', '--disk', f'id=data,path={path}', d, says=[path, 'No such file'])
+    moved = ok('restore', '--detach', '--wait-ready', '--disk', f'id=data,path={path}.gone', d)
+    ok('kill', moved.out.split()[0])
     refused('restore', '--disk', 'id=other,path=x', d, code=2, says='no disk "other"')
     refused('restore', '--disk', 'ro', d, code=2, says='stays writable')
 
