@@ -17,6 +17,7 @@
 #include "monitor/base/log.h"
 #include "monitor/dial.h"
 #include "monitor/machine_int.h"
+#include "monitor/vmfind.h"
 #include "virtio/blk.h"
 #include "virtio/net.h"
 #include "virtio/vsock.h"
@@ -122,6 +123,19 @@ static int open_disk(struct disk **ret, const struct disk_spec *s, struct handed
 	return r;
 }
 
+/* Another VM is known by its id. */
+static void name_owner(const struct disk_spec *s, struct err *e)
+{
+	long pid = s->overlay[0] ? disk_owner(s->overlay) : 0;
+	size_t n = strlen(e->msg);
+	char id[VM_ID_MAX + 1];
+
+	if (!pid)
+		pid = disk_owner(s->path);
+	if (pid && vm_by_pid((pid_t)pid, id))
+		snprintf(e->msg + n, sizeof(e->msg) - n, " (VM \"%s\")", id);
+}
+
 static int add_disk(struct machine *m, unsigned n, struct err *e)
 {
 	const struct disk_spec *s = &m->spec->dev.disk[n];
@@ -130,6 +144,8 @@ static int add_disk(struct machine *m, unsigned n, struct err *e)
 	struct disk *disk;
 	int r = open_disk(&disk, s, NULL, m->ring, e);
 
+	if (r == -EBUSY)
+		name_owner(s, e);
 	if (r)
 		return r;
 	r = blk_create(&d, &cfg, disk, m->ring, m->mem, next_irq(m), e);

@@ -123,6 +123,8 @@ int disk_option(struct dev_spec *d, const char *text, bool changes, struct err *
 	if (s->read_only && s->is_overlaid)
 		return err_set(e, -EINVAL, "ro and overlay exclude each other: with an overlay the "
 					   "image is never written anyway");
+	if (s->overlay[0] && strcmp(s->path, s->overlay) == 0)
+		return err_set(e, -EINVAL, "the image cannot be its own overlay");
 	r = dev_text_check(s->path, "the path", e);
 	if (!r)
 		r = dev_text_check(s->overlay, "the path", e);

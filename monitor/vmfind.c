@@ -30,7 +30,6 @@
 
 #include "monitor/base/cleanup.h"
 #include "monitor/base/clock.h"
-#include "monitor/client.h"
 
 #define DIR_CAP     512u
 #define KILL_WAIT   5000 /* ms for the kernel to end a killed process */
@@ -173,6 +172,28 @@ int vm_list(char ***ret_ids, size_t *ret_n, struct err *e)
 	*ret_ids = ids;
 	*ret_n = n;
 	return 0;
+}
+
+bool vm_by_pid(pid_t pid, char ret_id[VM_ID_MAX + 1])
+{
+	char path[DIR_CAP], **ids;
+	bool found = false;
+	size_t n;
+
+	if (vm_list(&ids, &n, NULL))
+		return false;
+	for (size_t i = 0; i < n && !found; i++) {
+		_cleanup_fd_ int fd = -1;
+
+		if (vm_path(path, sizeof(path), ids[i], "pid", NULL))
+			continue;
+		fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+		found = fd >= 0 && read_pid(fd) == pid && is_locked(fd);
+		if (found)
+			snprintf(ret_id, VM_ID_MAX + 1, "%s", ids[i]);
+	}
+	vm_list_free(ids, n);
+	return found;
 }
 
 /* ---- ending ---- */

@@ -11,9 +11,12 @@
 
 #include "monitor/base/err.h"
 #include "monitor/base/types.h"
+#include "monitor/client.h"
 
 /* The pid in the pid file of the VM's directory open at @dir_fd; 0: none. */
 pid_t vm_pid_in(int dir_fd);
+/* The id of the VM whose monitor is process @pid, which lives; false: there is none. */
+bool vm_by_pid(pid_t pid, char ret_id[VM_ID_MAX + 1]);
 /* Waits, for a second at most, until the keeper of VM @id, which is dead, has cleaned up. */
 void vm_wait_swept(const char *id);
 

@@ -56,6 +56,11 @@ int disk_open(struct disk **ret, const struct disk_config *cfg, struct ring *rin
 int disk_adopt(struct disk **ret, const struct disk_config *cfg, int fd, struct ring *ring,
 	struct err *e);
 /*
+ * The process that has the image @path locked, which disk_open() refused with -EBUSY; 0: us, or
+ * nobody knows.
+ */
+long disk_owner(const char *path);
+/*
  * No op is under way; the ring is still there. NULL is fine. A named overlay to which something
  * was written since the last flush is synced, which may take a while.
  */

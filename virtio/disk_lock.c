@@ -25,6 +25,7 @@
 #define FDINFO_MAX 2048u
 #define RETRIES    200u
 #define RETRY_NS   5000000
+#define OURSELVES  (-1l)
 
 static bool has_lock(int fdinfo_dir, const char *name)
 {
@@ -70,24 +71,23 @@ static bool is_owner(int proc, const char *pid, const struct stat *want)
 }
 
 /*
- * The process that has the file of @fd locked; 0: not known.
- * syscalls[L]: openat, getdents64, newfstatat, fstat, read, close, getpid
+ * The process that has the file @want locked; 0: not known. We have another pid in /proc than in
+ * our namespace, so we do not go by that.
+ * syscalls[L]: openat, getdents64, newfstatat, fstat, read, close
  */
-static long find_owner(int fd)
+static long find_owner(const struct stat *want)
 {
+	DIR *proc = opendir("/proc");
 	struct dirent *ent;
-	struct stat st;
-	DIR *proc;
 	long pid = 0;
 
-	if (fstat(fd, &st) < 0)
-		return 0;
-	proc = opendir("/proc");
 	if (!proc)
 		return 0;
+	if (is_owner(dirfd(proc), "self", want))
+		pid = OURSELVES;
 	while (!pid && (ent = readdir(proc)))
 		if (isdigit((unsigned char)ent->d_name[0]) &&
-			is_owner(dirfd(proc), ent->d_name, &st))
+			is_owner(dirfd(proc), ent->d_name, want))
 			pid = strtol(ent->d_name, NULL, 10);
 	closedir(proc);
 	return pid;
@@ -101,6 +101,7 @@ static bool take_lock(int fd, const struct flock *want, bool look, long *ret_pid
 {
 	const struct timespec pause = {.tv_nsec = RETRY_NS};
 	struct flock lock;
+	struct stat st;
 
 	*ret_pid = 0;
 	for (unsigned i = 0; i < (look ? RETRIES : 1) && !*ret_pid; i++) {
@@ -112,7 +113,7 @@ static bool take_lock(int fd, const struct flock *want, bool look, long *ret_pid
 			return true;
 		if (errno != EAGAIN && errno != EACCES)
 			return false;
-		*ret_pid = look ? find_owner(fd) : 0;
+		*ret_pid = look && !fstat(fd, &st) ? find_owner(&st) : 0;
 	}
 	errno = EAGAIN;
 	return false;
@@ -128,12 +129,21 @@ int disk_lock(int fd, const char *path, bool exclusive, bool look, struct err *e
 		return 0;
 	if (errno != EAGAIN)
 		return err_sys(e, errno, "cannot lock disk %s", path);
-	if (pid == (long)getpid())
-		return err_set(e, -EBUSY, "cannot %s disk %s: this VM uses it already", use, path);
+	if (pid == OURSELVES)
+		return err_set(e, -EBUSY,
+			"cannot %s disk %s: it is given twice: this VM uses it already", use, path);
 	if (pid)
 		return err_set(e, -EBUSY, "cannot %s disk %s: process %ld has it locked", use, path,
 			pid);
 	return err_set(e, -EBUSY, "cannot %s disk %s: another process has it locked", use, path);
+}
+
+long disk_owner(const char *path)
+{
+	struct stat st;
+	long pid = stat(path, &st) ? 0 : find_owner(&st);
+
+	return pid == OURSELVES ? 0 : pid;
 }
 
 void disk_unlock(int fd)

@@ -134,6 +134,8 @@ def test_two_vms_cannot_write_one_image():
     refused('run', '--disk', f'path={path}', guest('hello'), says=[path, 'disk "disk0"'])
     refused('run', '--disk', f'path={path},ro', guest('hello'), says=path)
     refused('run', '--disk', f'path={path},overlay={path}.o', guest('hello'), says=path)
+    refused('run', '--disk', f'path={path}', guest('hello'),
+            says=f'process {pid_of(id)} has it locked (VM "{id}")')
     ok('stop', id)
     a, b = serve(f'path={path},ro', 'r1'), serve(f'path={path},ro', 'r2')
     refused('run', '--disk', f'path={path}', guest('hello'), says=path)
@@ -141,6 +143,25 @@ def test_two_vms_cannot_write_one_image():
         with connect(id) as s:
             told(s, 'read 0 8')
         ok('stop', id)
+
+
+def test_a_file_that_is_given_twice():
+    path = image('twice')
+    os.link(path, path + '.link')
+    os.symlink(path, path + '.sym')
+    for other in (path, path + '.link', path + '.sym'):
+        refused('run', '--disk', f'path={path}', '--disk', f'path={other}', guest('hello'),
+                says=['disk "disk1"', 'is given twice'])
+    refused('run', '--disk', f'path={path},overlay={path}.link', guest('hello'),
+            says='is given twice')
+    for other in (path, path + '.sym'):
+        refused('run', '--disk', f'path={path},overlay={other}', guest('hello'), code=2,
+                says='cannot be its own overlay')
+    top = path + '.top'
+    id = serve(f'path={path},overlay={top}', 'twice')
+    refused('run', '--disk', f'path={path},overlay={top}', guest('hello'),
+            says=[top, '(VM "twice")'])
+    ok('stop', id)
 
 
 def test_disk_mistakes():

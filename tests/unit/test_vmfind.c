@@ -128,6 +128,23 @@ static void test_pid_used_again(void **state)
 	assert_int_equal(vm_look("x", NULL), VM_DEAD);
 }
 
+static void test_by_pid(void **state)
+{
+	char id[VM_ID_MAX + 1] = "";
+	pid_t child;
+
+	assert_false(vm_by_pid(getpid(), id));
+	make_vm("a");
+	make_vm("x");
+	child = start_monitor("x");
+	put_pid("a", getpid()); /* of one that died: the pid was used again */
+	assert_false(vm_by_pid(getpid(), id));
+	assert_true(vm_by_pid(child, id));
+	assert_string_equal(id, "x");
+	end_process(child);
+	assert_false(vm_by_pid(child, id));
+}
+
 static void test_odd_pid_files(void **state)
 {
 	static const char *const texts[] = {"0\n", "-1\n", "abc\n", "12x\n",
@@ -239,6 +256,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_look, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pid_used_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_by_pid, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_odd_pid_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_list, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kill_monitor, setup, teardown),
