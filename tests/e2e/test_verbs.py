@@ -221,7 +221,8 @@ def test_wait_ready_gives_up():
                 'how=spin', 'ready=no', says=['"w"', 'ready within 300 ms'])
     assert running_ids() == [], r
     refused('run', '--detach', '--wait-ready', '--id', 'w', guest('fault'), '--', 'how=power',
-            'status=3', 'ready=no', says=['"w"', 'before it was ready', 'status 3'])
+            'status=3', 'ready=no', says=['"w"', 'before it was ready', 'status 3', vm_path('w')])
+    ok('kill', 'w')
     assert running_ids() == []
     refused('run', '--detach', '--wait-ready', '--id', 'w', guest('fault'), '--',
             'how=triple-fault', 'ready=no', says=['"w"', 'ready', 'triple', vm_path('w')])
