@@ -142,7 +142,7 @@ def test_the_keeper_cleans_up_after_a_killed_vm():
 def foreground(*opts):
     p = subprocess.Popen([KELVIN, 'run', '--id', 'f', *opts, guest('echo')], env=ENV,
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
-    wait_until(lambda: os.path.exists(vm_path('f', 'api.sock')), what='start')
+    wait_until(lambda: listens('f'), what='start')
     assert http('f', 'GET', '/')[0] == 200  # it is in its jail, and its keeper knows
     return p
 

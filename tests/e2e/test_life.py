@@ -256,7 +256,7 @@ def test_h09_memory_file_cut_under_a_vm():
         args = [KELVIN, 'restore', '--id', 'cut', *(['--detach'] if detach else []), c]
         p = subprocess.Popen(args, env=ENV, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
                              stdout=subprocess.DEVNULL)
-        wait_until(lambda: os.path.exists(vm_path('cut', 'api.sock')), what='start')
+        wait_until(lambda: listens('cut'), what='start')
         assert http('cut', 'GET', '/')[0] == 200  # it runs
         pid = pid_of('cut')
         os.truncate(os.path.join(c, 'memory'), 4096)

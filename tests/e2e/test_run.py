@@ -122,7 +122,7 @@ def test_stop_presses_the_power_button():
                          env=ENV, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
     while b'ready' not in p.stdout.readline():
         pass
-    wait_until(lambda: os.path.exists(vm_path('b', 'api.sock')), what='api.sock')
+    wait_until(lambda: listens('b'), what='api.sock')
     ok('stop', 'b')
     end = json.loads(p.communicate()[0].splitlines()[-1])
     assert end['reason'] == 'power-off' and end['status'] == 5 and p.returncode == 5, end

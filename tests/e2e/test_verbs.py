@@ -250,7 +250,7 @@ def test_giving_up_a_wait_ends_the_vms():
     p = subprocess.Popen([KELVIN, 'run', '--detach', '--wait-ready=60s', '--id', 'w',
                           guest('fault'), '--', 'how=spin', 'ready=no'], env=ENV,
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
-    wait_until(lambda: os.path.exists(vm_path('w', 'api.sock')), what='start')
+    wait_until(lambda: listens('w'), what='start')
     p.send_signal(signal.SIGINT)
     _, err = p.communicate(timeout=20)
     assert p.returncode == 130 and b'interrupted' in err, (p.returncode, err)

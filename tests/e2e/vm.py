@@ -114,6 +114,12 @@ def fields(answer):
     return dict(w.split('=', 1) for w in answer.split() if '=' in w)
 
 
+def listens(id):
+    """Whether api.sock is there and taken calls from: between the two is a moment."""
+    with socket.socket(socket.AF_UNIX) as s:
+        return s.connect_ex(vm_path(id, 'api.sock')) == 0
+
+
 def http(id, method, path, body=None, files=()):
     """One request on api.sock, with these descriptors. Returns (status, body text)."""
     s = socket.socket(socket.AF_UNIX)
