@@ -229,6 +229,27 @@ static int write_limit(const struct cgroup *g, const struct cgroup_at *at, const
 	return 0;
 }
 
+/* v1 counts memory and swap together, so that limit is the one of memory again. */
+static int deny_swap(const struct cgroup *g, const struct cgroup_limits *l, struct err *e)
+{
+	const struct cgroup_at *at = NULL;
+	const char *memory = NULL;
+	int r = 0;
+
+	for (unsigned i = 0; i < g->n; i++)
+		if (strcmp(g->at[i].controller, "memory") == 0)
+			at = &g->at[i];
+	for (unsigned i = 0; i < l->n; i++)
+		if (strcmp(l->v[i].file, "memory.max") == 0 ||
+			strcmp(l->v[i].file, "memory.limit_in_bytes") == 0)
+			memory = l->v[i].value;
+	if (at && at->v2)
+		r = write_limit(g, at, "memory.swap.max", "0", e);
+	else if (at && memory && strcmp(memory, "max") != 0)
+		r = write_limit(g, at, "memory.memsw.limit_in_bytes", memory, e);
+	return r == -ENOENT || r == -EOPNOTSUPP ? 0 : r;
+}
+
 int cgroup_create(const struct cgroup_host *h, const char *parent, const char *name,
 	const struct cgroup_limits *l, struct cgroup *ret, struct err *e)
 {
@@ -246,6 +267,8 @@ int cgroup_create(const struct cgroup_host *h, const char *parent, const char *n
 		r = get_group(&g, parent, l->v[i].file, &at, e);
 		r = r ? r : write_limit(&g, at, l->v[i].file, l->v[i].value, e);
 	}
+	if (r == 0 && l->no_swap)
+		r = deny_swap(&g, l, e);
 	if (r) {
 		cgroup_remove(&g, NULL);
 		return r;

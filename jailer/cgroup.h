@@ -30,6 +30,7 @@ struct cgroup_host {
 extern const struct cgroup_host cgroup_host_real;
 
 struct cgroup_limits {
+	bool no_swap; /* memory.max is a limit for swap, too, where the kernel counts that */
 	unsigned n;
 	struct {
 		char file[CGROUP_FILE_MAX + 1];
@@ -47,7 +48,7 @@ int cgroup_parse(const char *text, struct cgroup_limits *l, struct err *e);
 
 /*
  * Adds memory.max and pids.max for a VM of @ram bytes and @vcpus threads, each unless it is in @l
- * already, by its v1 name or by its v2 name.
+ * already, by its v1 name or by its v2 name; and no_swap unless @l says something about swap.
  */
 void cgroup_default_limits(u64 ram, unsigned vcpus, struct cgroup_limits *l);
 

@@ -148,6 +148,7 @@ void cgroup_default_limits(u64 ram, unsigned vcpus, struct cgroup_limits *l)
 {
 	if (find(l, "memory.max") < 0 && find(l, "memory.limit_in_bytes") < 0)
 		add(l, "memory.max", ram + ram / OVERHEAD_SHARE + OVERHEAD_FIXED);
+	l->no_swap = find(l, "memory.swap.max") < 0 && find(l, "memory.memsw.limit_in_bytes") < 0;
 	if (find(l, "pids.max") < 0)
 		add(l, "pids.max", vcpus + PIDS_FIXED + PIDS_IOWQ);
 }

@@ -49,7 +49,8 @@ enum { OPT_ID = 1, OPT_VSOCK, OPT_HINT, OPT_DETACH, OPT_WAIT_READY, OPT_TIMEOUT,
 	{"cgroup", "FILE=VALUE|none",                                                              \
 		"a limit, repeatable: memory.max=200M, pids.max=64,\n"                            \
 		"cpu.max=\"50000 100000\" ... (default, as root:\n"                               \
-		"memory and pids by the VM's size; none: no group)",                               \
+		"memory and pids by the VM's size, and no swap;\n"                                 \
+		"none: no group)",                                                                 \
 		OPT_CGROUP},                                                                       \
 	{"json", NULL, "facts and events as JSON, one object a line", OPT_JSON}
 

@@ -200,6 +200,9 @@ def test_cgroup_limits():
                 found[name.split('.')[0]] = int(open(f'{d}/{name}').read())
         assert str(pid_of('c')) in open(f'{d}/cgroup.procs').read().split(), d
     assert 64 << 20 < found['memory'] < 256 << 20 and 3 < found['pids'] < 1000, found
+    for d in was:
+        for name, most in (('memory.swap.max', 0), ('memory.memsw.limit_in_bytes', found['memory'])):
+            assert not os.path.exists(f'{d}/{name}') or int(open(f'{d}/{name}').read()) == most
     ok('stop', 'c')
     wait_until(lambda: not any(map(os.path.exists, was)), what='the end of its cgroups')
     start('echo', id='m', opts=['--cgroup', 'memory.max=100M', '--cgroup', 'pids.max=50'])

@@ -28,8 +28,8 @@
 
 #include "tests/lib/tmpdir.h"
 
-static const char *const kernel_files[] = {"cgroup.procs", "tasks", "memory.limit_in_bytes", "memory.max",
-	"pids.max", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.max", "cpuacct.stat",
+static const char *const kernel_files[] = {"cgroup.procs", "tasks", "memory.limit_in_bytes",
+	"memory.memsw.limit_in_bytes", "memory.swap.max", "memory.max", "pids.max", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.max", "cpuacct.stat",
 	"cpuset.cpus", "cpuset.mems", "cgroup.subtree_control", "cgroup.kill"};
 
 static char root[PATH_MAX / 2], table[PATH_MAX / 2];
@@ -70,9 +70,10 @@ static int tree_mkdirat(int dir, const char *path, mode_t mode)
 		bool v2 = faccessat(dir, "cgroup.controllers", F_OK, 0) == 0;
 
 		if ((strcmp(kernel_files[i], "memory.max") == 0 ||
+			    strcmp(kernel_files[i], "memory.swap.max") == 0 ||
 			    strcmp(kernel_files[i], "cpu.max") == 0) && !v2)
 			continue;
-		if (strcmp(kernel_files[i], "memory.limit_in_bytes") == 0 && v2)
+		if (strstr(kernel_files[i], "limit_in_bytes") && v2)
 			continue;
 		put_at(fd, kernel_files[i], "");
 	}
@@ -347,6 +348,34 @@ static void test_v1(void **state)
 	assert_false(is_there("cpuset/kelvin/vms/web"));
 	assert_true(is_there("cpuset/kelvin/vms"));
 	assert_int_equal(fd_count(), fds);
+}
+
+static void test_swap(void **state)
+{
+	struct cgroup_limits l = LIMITS("memory.max=200M"), own = LIMITS("memory.swap.max=1G");
+	struct cgroup g;
+	struct err e;
+
+	cgroup_default_limits(1, 1, &l);
+	cgroup_default_limits(1, 1, &own);
+	assert_true(l.no_swap && !own.no_swap);
+	tree_v1();
+	assert_int_equal(cgroup_create(&host, "kelvin", "web", &l, &g, &e), 0);
+	expect("memory/kelvin/web/memory.memsw.limit_in_bytes", "200M");
+	assert_int_equal(cgroup_remove(&g, &e), 0);
+}
+
+static void test_swap_v2(void **state)
+{
+	struct cgroup_limits l = {0};
+	struct cgroup g;
+	struct err e;
+
+	cgroup_default_limits(1, 1, &l);
+	tree_v2();
+	assert_int_equal(cgroup_create(&host, "kelvin", "web", &l, &g, &e), 0);
+	expect("kelvin/web/memory.swap.max", "0");
+	assert_int_equal(cgroup_remove(&g, &e), 0);
 }
 
 /* v2's words for "none", and a quota without a period. */
@@ -812,6 +841,8 @@ int main(void)
 		CASE(test_parse_hostile),
 		CASE(test_parents),
 		CASE(test_defaults),
+		CASE(test_swap),
+		CASE(test_swap_v2),
 		CASE(test_v1),
 		CASE(test_v1_max),
 		CASE(test_v1_together),
