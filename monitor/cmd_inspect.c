@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "monitor/vm_verb.h"
+#include "monitor/vmfind.h"
 #include "snapshot/snapshot.h"
 #include "vcpu/vm.h"
 
@@ -205,12 +206,27 @@ static int inspect_snapshot(const char *dir, bool json)
 	return r;
 }
 
+/* What is left to say of VM @id, which has ended. */
+static json_t *ended_facts(const char *id)
+{
+	json_auto_t *report = vm_exit_report(id);
+	json_t *j = json_pack("{s:s, s:s}", "id", id, "state", "ended");
+	char dir[4096];
+
+	json_object_update(j, report);
+	if (vm_path(dir, sizeof(dir), id, NULL, NULL) == 0)
+		json_object_set_new(j, "dir", json_string(dir));
+	return j;
+}
+
 static int inspect_vm(const char *id, bool json)
 {
 	json_t *facts = NULL;
 	struct err e;
 
-	if (ask_facts(id, &facts, &e))
+	if (vm_look(id, NULL) == VM_ENDED)
+		facts = ended_facts(id);
+	else if (ask_facts(id, &facts, &e))
 		return fail(&e);
 	if (json)
 		return show_json(facts);
@@ -241,7 +257,8 @@ int cmd_inspect(int argc, char **argv)
 		.verb = "inspect",
 		.usage = "inspect [--json] DIR|KERNEL|ID",
 		.summary = "Says what is in the snapshot DIR, how the kernel file KERNEL would\n"
-			   "boot and with which default words, or everything known of the VM ID.\n"
+			   "boot and with which default words, or everything known of the VM ID,\n"
+			   "also how it ended.\n"
 			   "A regular file is a kernel; another operand with a '/' in it, or a\n"
 			   "directory that holds a state file, is a snapshot.",
 		.examples = "  kelvin inspect web\n"

@@ -12,16 +12,20 @@
 #include "monitor/vm_verb.h"
 #include "monitor/vmfind.h"
 
-#define ASK_MS 1000u
+#define ASK_MS     1000u
+#define REASON_MAX 20
 
 enum { OPT_ALL = 1, OPT_JSON };
 
 static const struct opt_spec opts[] = {
-	{"all", NULL, "also detached VMs that ended with a status other than 0,\nunasked", OPT_ALL},
+	{"all", NULL,
+		"also detached VMs that ended with a status other than 0,\n"
+		"unasked, and how they ended",
+		OPT_ALL},
 	{"json", NULL, "print an array with everything known of each VM", OPT_JSON},
 };
 
-/* One VM: what it said, or what can be seen from outside: {id, state, pid}. */
+/* One VM: what it said, or what can be seen from outside: {id, state, pid} or its report. */
 static json_t *describe(const char *id, json_t *facts)
 {
 	static const char *const states[] = {
@@ -30,6 +34,7 @@ static json_t *describe(const char *id, json_t *facts)
 		[VM_ENDED] = "ended",
 		[VM_DEAD] = "dead",
 	};
+	json_auto_t *report = NULL;
 	enum vm_there there;
 	pid_t pid;
 	json_t *j;
@@ -48,6 +53,10 @@ static json_t *describe(const char *id, json_t *facts)
 	j = json_pack("{s:s, s:s}", "id", id, "state", states[there]);
 	if (pid && there == VM_LIVES)
 		json_object_set_new(j, "pid", json_integer(pid));
+	if (there == VM_ENDED) {
+		report = vm_exit_report(id);
+		json_object_update(j, report);
+	}
 	return j;
 }
 
@@ -118,7 +127,17 @@ static const char *word(const json_t *vm, const char *key)
 	return s ? s : "-";
 }
 
-static void print_table(const json_t *list)
+/* "  reason (status)" of one that ended. */
+static void print_end(const json_t *vm)
+{
+	char status[32];
+
+	if (has_state(vm, "ended"))
+		printf("  %.*s (%s)", REASON_MAX, word(vm, "reason"),
+			number(vm, "status", status, sizeof(status)));
+}
+
+static void print_table(const json_t *list, bool all)
 {
 	char cpus[32], memory[32], uptime[32], pid[32];
 	size_t dead = 0;
@@ -129,16 +148,18 @@ static void print_table(const json_t *list)
 
 		width = len > width && len <= (int)VM_ID_MAX ? len : width;
 	}
-	printf("%-*s  %-12s %4s %8s %8s %8s\n", width, "ID", "STATE", "CPUS", "MEMORY", "UPTIME",
-		"PID");
+	printf("%-*s  %-12s %4s %8s %8s %8s%s\n", width, "ID", "STATE", "CPUS", "MEMORY", "UPTIME",
+		"PID", all ? "  END" : "");
 	for (size_t i = 0; i < json_array_size(list); i++) {
 		const json_t *vm = json_array_get(list, i);
 
-		printf("%-*s  %-12s %4s %8s %8s %8s\n", width, word(vm, "id"), word(vm, "state"),
+		printf("%-*s  %-12s %4s %8s %8s %8s", width, word(vm, "id"), word(vm, "state"),
 			number(vm, "vcpus", cpus, sizeof(cpus)),
 			number(vm, "memory", memory, sizeof(memory)),
 			number(vm, "uptime_ms", uptime, sizeof(uptime)),
 			number(vm, "pid", pid, sizeof(pid)));
+		print_end(vm);
+		putchar('\n');
 		dead += has_state(vm, "dead");
 	}
 	fflush(stdout);
@@ -179,7 +200,7 @@ int cmd_ps(int argc, char **argv)
 		return fail(&e);
 	if (json)
 		return show_json(list);
-	print_table(list);
+	print_table(list, all);
 	json_decref(list);
 	return show_end();
 }

@@ -482,17 +482,14 @@ static int give_up(struct child *c, unsigned n)
 /* How a VM ended before anybody waited for that: from what it left, or by its exit status. */
 static void explain_end(const struct child *c, struct err *e)
 {
-	char dir[256], path[272];
 	json_auto_t *left = NULL;
+	char dir[256];
 	const char *why;
 
 	vm_wait_swept(c->id); /* its keeper's last words */
-	if (vm_path(dir, sizeof(dir), c->id, NULL, NULL) == 0) {
-		snprintf(path, sizeof(path), "%s/exit.json", dir);
-		left = json_load_file(path, 0, NULL);
-	}
+	left = vm_exit_report(c->id);
 	why = json_string_value(json_object_get(left, "text"));
-	if (why)
+	if (why && vm_path(dir, sizeof(dir), c->id, NULL, NULL) == 0)
 		err_set(e, -ECHILD,
 			"VM \"%s\" ended before it was ready: %s (see %s; kelvin kill %s removes "
 			"it)",

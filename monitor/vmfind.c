@@ -30,8 +30,10 @@
 
 #include "monitor/base/cleanup.h"
 #include "monitor/base/clock.h"
+#include "monitor/base/io.h"
 
 #define DIR_CAP     512u
+#define REPORT_MAX  16384u /* bytes of exit.json; a keeper writes fewer (keeper.h) */
 #define KILL_WAIT   5000 /* ms for the kernel to end a killed process */
 #define LEAVE_WAIT  1000 /* ms for one that was told to end, and whose name is free */
 #define SWEEP_WAIT  1000 /* ms for the keeper of a killed one */
@@ -109,6 +111,46 @@ enum vm_there vm_look(const char *id, pid_t *ret_pid)
 	if (kill(pid, 0) && errno == ESRCH)
 		return VM_DEAD;
 	return is_locked(fd) ? VM_LIVES : VM_DEAD;
+}
+
+/* ---- how one ended ---- */
+
+/* The file as JSON, of whatever kind and size it may be; NULL where it is no report's. */
+static json_t *load_report(const char *path)
+{
+	_cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	_cleanup_free_ char *text = malloc(REPORT_MAX);
+	struct stat st;
+
+	if (fd < 0 || !text || fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size <= 0 ||
+		st.st_size > REPORT_MAX || io_read_at(fd, text, (u64)st.st_size, 0))
+		return NULL;
+	return json_loadb(text, (size_t)st.st_size, JSON_REJECT_DUPLICATES, NULL);
+}
+
+static bool is_status(const json_t *v)
+{
+	return json_is_integer(v) && json_integer_value(v) >= 0 && json_integer_value(v) <= 255;
+}
+
+json_t *vm_exit_report(const char *id)
+{
+	static const char *const keys[] = {"reason", "status", "text", "console"};
+	json_auto_t *left = NULL;
+	char path[DIR_CAP];
+	json_t *ret;
+
+	if (vm_path(path, sizeof(path), id, "exit.json", NULL))
+		return NULL;
+	left = load_report(path);
+	ret = json_is_object(left) ? json_object() : NULL;
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+		json_t *v = json_object_get(left, keys[i]);
+
+		if (strcmp(keys[i], "status") == 0 ? is_status(v) : json_is_string(v))
+			json_object_set(ret, keys[i], v);
+	}
+	return ret;
 }
 
 /* ---- listing ---- */

@@ -7,6 +7,7 @@
 #ifndef KELVIN_MONITOR_VMFIND_H
 #define KELVIN_MONITOR_VMFIND_H
 
+#include <jansson.h>
 #include <sys/types.h>
 
 #include "monitor/base/err.h"
@@ -34,6 +35,13 @@ enum vm_there {
 
 /* *ret_pid (may be NULL) is what its pid file says, 0 if nothing. */
 enum vm_there vm_look(const char *id, pid_t *ret_pid);
+
+/*
+ * How the VM @id ended, of what it or its keeper wrote: an object (the caller's) with reason,
+ * status, text and console, as far as they are there. Any may be the choice of a hostile guest,
+ * control characters and all. NULL: there is no report, or none that can be read.
+ */
+json_t *vm_exit_report(const char *id);
 
 /* All names in run_dir() that may be VMs, sorted; release with vm_list_free(). */
 int vm_list(char ***ret_ids, size_t *ret_n, struct err *e);

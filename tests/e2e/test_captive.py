@@ -317,7 +317,8 @@ def test_a_captive_that_leaves_rubbish():
             r = left_behind(p, name)
             assert '\x1b' not in r.err, r
             assert 0 < os.path.getsize(vm_path('left', 'exit.json')) <= 16384, name
-            for words in (('ps', '--all'), ('ps', '--all', '--json'), ('gc', '--ended')):
+            for words in (('ps', '--all'), ('ps', '--all', '--json'), ('inspect', 'left'),
+                          ('inspect', '--json', 'left'), ('gc', '--ended')):
                 assert '\x1b' not in ok(*words).out
             assert running_ids() == [p.vm]
 

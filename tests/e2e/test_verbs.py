@@ -93,6 +93,48 @@ def test_dead_vms_are_shown_and_cleaned():
     assert running_ids() == []
 
 
+def end_of(id):
+    """How ps and inspect show that a VM ended, each as text and as JSON."""
+    wait_until(lambda: not os.path.exists(vm_path(id, 'pid')), what='its end')
+    rows = [r for r in json.loads(ok('ps', '--all', '--json').out) if r['id'] == id]
+    lines = [line for line in ok('ps', '--all').out.splitlines() if line.startswith(id + ' ')]
+    facts = json.loads(ok('inspect', '--json', id).out)
+    assert len(rows) == len(lines) == 1 and rows[0]['state'] == facts['state'] == 'ended', rows
+    assert facts == {**rows[0], 'dir': vm_path(id)}, facts
+    assert not ok('ps').out.startswith(id) and json.loads(ok('ps', '--json').out) == []
+    return lines[0], ok('inspect', id).out, facts
+
+
+def test_how_a_vm_ended_is_told():
+    ok('run', '--detach', '--console', '--id', 'p', guest('fault'), '--', 'how=panic')
+    line, text, facts = end_of('p')
+    said = "the guest's kernel panicked: Kernel panic - not syncing: played"
+    assert (facts['reason'], facts['status'], facts['text']) == ('kernel-panic', 199, said), facts
+    assert 'Call Trace' in facts['console'] and 'Call Trace' in text, text
+    assert line.endswith('  kernel-panic (199)'), line
+    head = ok('ps', '--all').out.splitlines()[0]
+    assert head.index('END') == line.index('kernel-panic'), (head, line)
+    assert 'reason               kernel-panic\nstatus               199\ntext   ' in text, text
+    assert said in ' '.join(text.split()), text
+
+
+def test_reports_of_the_guests_choice():
+    ok('run', '--detach', '--id', 'p', guest('fault'), '--', 'how=triple-fault')
+    end_of('p')
+    evil = {'reason': 'x\x1b[31m', 'status': -1, 'text': 'a\x1b]0;b\x07\n\x9bc', 'state': 'running',
+            'id': 'another', 'pid': 1}
+    for left in (json.dumps(evil), '{', '[]', '\0' * 100, '\x1b', '{"text": "' + 'x' * 20000 + '"}'):
+        with open(vm_path('p', 'exit.json'), 'w') as f:
+            f.write(left)
+        line, text, facts = end_of('p')
+        assert '\x1b' not in line + text and '\x9b' not in text and 'pid' not in facts, (line, text)
+        assert line.split()[-2:] == ['?' if 'reason' in left else '-', '(-)'], line
+    os.unlink(vm_path('p', 'exit.json'))
+    os.mkfifo(vm_path('p', 'exit.json'))
+    assert end_of('p')[2] == {'id': 'p', 'state': 'ended', 'dir': vm_path('p')}
+    ok('kill', 'p')
+
+
 def test_unknown_ids():
     for args in (('pause', 'nobody'), ('resume', 'nobody'), ('stop', 'nobody'), ('kill', 'nobody'),
                  ('connect', 'nobody', '1'), ('inspect', 'nobody'),

@@ -165,6 +165,66 @@ static void test_odd_pid_files(void **state)
 	}
 }
 
+static const char *said(const json_t *report, const char *key)
+{
+	return json_string_value(json_object_get(report, key));
+}
+
+static void test_exit_report(void **state)
+{
+	json_t *j;
+
+	assert_null(vm_exit_report("x"));
+	assert_null(vm_exit_report("../x"));
+	make_vm("x");
+	assert_null(vm_exit_report("x"));
+	put_file("x", "exit.json",
+		"{\"event\": \"exit\", \"id\": \"y\", \"reason\": \"reboot\", \"status\": 191, "
+		"\"text\": \"t\", \"console\": \"c\"}");
+	j = vm_exit_report("x");
+	assert_int_equal(json_object_size(j), 4);
+	assert_string_equal(said(j, "reason"), "reboot");
+	assert_int_equal(json_integer_value(json_object_get(j, "status")), 191);
+	assert_string_equal(said(j, "text"), "t");
+	assert_string_equal(said(j, "console"), "c");
+	json_decref(j);
+	put_file("x", "exit.json",
+		"{\"reason\": [], \"status\": 256, \"text\": {}, \"state\": \"running\"}");
+	j = vm_exit_report("x");
+	assert_true(json_is_object(j) && json_object_size(j) == 0);
+	json_decref(j);
+}
+
+/* Whatever a VM leaves in that place, nobody waits for it, follows it, or reads it for long. */
+static void test_exit_reports_that_are_none(void **state)
+{
+	static const char *const texts[] = {"", "{", "[]", "17", "\"text\"", "\xff\xfe",
+		"{\"a\": 1} x", "{\"text\": \"a\", \"text\": \"b\"}"};
+	char path[256], other[256], big[20000] = "{\"text\": \"";
+
+	make_vm("x");
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+		put_file("x", "exit.json", texts[i]);
+		assert_null(vm_exit_report("x"));
+	}
+	memset(big + strlen(big), 'a', sizeof(big) - strlen(big) - 3);
+	memcpy(big + sizeof(big) - 3, "\"}", 3);
+	put_file("x", "exit.json", big);
+	assert_null(vm_exit_report("x"));
+	path_of(path, sizeof(path), "x", "exit.json");
+	path_of(other, sizeof(other), "x", "other");
+	put_file("x", "other", "{\"text\": \"secret\"}");
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(symlink(other, path), 0);
+	assert_null(vm_exit_report("x"));
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_null(vm_exit_report("x"));
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_null(vm_exit_report("x"));
+}
+
 static void test_list(void **state)
 {
 	char **ids;
@@ -258,6 +318,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_pid_used_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_by_pid, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_odd_pid_files, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_exit_report, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_exit_reports_that_are_none, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_list, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kill_monitor, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_bystander_is_killed, setup, teardown),
