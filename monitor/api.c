@@ -97,6 +97,16 @@ static void on_tick(struct ring_op *op, int res)
 
 /* ---- answers ---- */
 
+/* A client outside our pid namespace has no pid here: the kernel says 0. */
+static void log_call(const struct api_call *c, const struct ucred *peer, unsigned status)
+{
+	char pid[24] = "";
+
+	if (peer->pid)
+		snprintf(pid, sizeof(pid), "pid %d, ", (int)peer->pid);
+	log_line("api: %s %s from %suid %d: %u", c->method, c->path, pid, (int)peer->uid, status);
+}
+
 /* @text is taken over. */
 static void finish_call(struct api_call *c, unsigned status, char *text)
 {
@@ -105,8 +115,7 @@ static void finish_call(struct api_call *c, unsigned status, char *text)
 	if (slot) {
 		slot->call = NULL;
 		if (strcmp(c->method, "GET"))
-			log_line("api: %s %s from pid %d, uid %d: %u", c->method, c->path,
-				(int)slot->peer.pid, (int)slot->peer.uid, status);
+			log_call(c, &slot->peer, status);
 		http_reply(slot->conn, status, text);
 	} else {
 		free(text);

@@ -181,9 +181,10 @@ int cmd_ps(int argc, char **argv)
 		.opt_count = ARRAY_SIZE(opts),
 	};
 	bool all = false, json = false;
-	json_t *list = NULL;
+	json_t *list = NULL, *vm;
 	const char *arg;
 	struct err e;
+	size_t i;
 	int id;
 
 	opt_begin(&p, argc, argv);
@@ -198,8 +199,11 @@ int cmd_ps(int argc, char **argv)
 			argv[optind]);
 	if (collect(all, &list, &e))
 		return fail(&e);
-	if (json)
+	if (json) {
+		json_array_foreach(list, i, vm)
+			name_host_threads(vm);
 		return show_json(list);
+	}
 	print_table(list, all);
 	json_decref(list);
 	return show_end();

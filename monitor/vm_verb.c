@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "monitor/base/cleanup.h"
+#include "vcpu/vm.h"
 
 enum { OPT_JSON = 1, OPT_TIMEOUT, OPT_WAIT };
 
@@ -51,22 +52,29 @@ static int find_thread(int pid, const char *name)
 	return found;
 }
 
-int ask_facts(const char *id, json_t **ret, struct err *e)
+void name_host_threads(json_t *facts)
 {
-	int r = client_call(id, "GET", "/kelvin/facts", NULL, ANSWER_MS, ret, e);
-	int pid = (int)json_integer_value(json_object_get(r ? NULL : *ret, "pid"));
+	int pid = (int)json_integer_value(json_object_get(facts, "pid"));
 	json_t *t;
 	size_t i;
 
-	if (r)
-		return r;
-	json_array_foreach(json_object_get(*ret, "threads"), i, t) {
+	json_array_foreach(json_object_get(facts, "threads"), i, t) {
 		const char *name = json_string_value(json_object_get(t, "name"));
 
+		if (i >= VCPU_MAX)
+			break; /* its own words: nobody is to look for all that it can name */
 		if (name)
 			json_object_set_new(t, "tid", json_integer(find_thread(pid, name)));
 	}
-	return 0;
+}
+
+int ask_facts(const char *id, json_t **ret, struct err *e)
+{
+	int r = client_call(id, "GET", "/kelvin/facts", NULL, ANSWER_MS, ret, e);
+
+	if (!r)
+		name_host_threads(*ret);
+	return r;
 }
 
 static json_t *outcome(const char *id, const struct err *e, int r)

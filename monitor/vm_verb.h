@@ -26,9 +26,11 @@ struct each_verb {
 int run_each(const struct each_verb *v, int argc, char **argv);
 
 /*
- * All that VM @id tells of itself. A monitor in a pid namespace knows its threads by ids that
- * nobody else knows: they are replaced by those that the host has for threads of these names.
+ * A monitor in a pid namespace knows its threads by ids that nobody else knows: in @facts, what it
+ * told of itself, they are replaced by those that the host has for threads of these names.
  */
+void name_host_threads(json_t *facts);
+/* All that VM @id tells of itself, with its threads as the host knows them. */
 int ask_facts(const char *id, json_t **ret, struct err *e);
 
 /* `inspect` of a kernel file. Returns the exit status. */

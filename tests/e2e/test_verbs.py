@@ -57,6 +57,22 @@ def test_ps_and_inspect():
     facts = json.loads(ok('inspect', 'one', '--json').out)
     assert facts['pid'] == pid_of('one') and facts['memory'] == 128 << 20
     assert 'echo.elf' in ok('inspect', 'one').out
+    # Thread ids are the host's, whoever tells them.
+    tid = facts['threads'][0]['tid']
+    assert os.path.exists(f'/proc/{pid_of("one")}/task/{tid}'), tid
+    for told in (rows['one'], json.loads(ok('stats', '--json', 'one').out)):
+        assert told['threads'][0]['tid'] == tid, told
+
+
+def test_the_log_says_who_asked():
+    """A client outside of the VM's pid namespace has no pid there."""
+    for opts in (), ('--no-jail',):
+        id = start('echo', opts=opts)
+        ok('pause', id)
+        line = [s for s in open(vm_path(id, 'log')) if 'api: PATCH /vm ' in s][0]
+        says = r'from (pid [1-9]\d*, )?uid %d: 204$' % os.geteuid()
+        assert re.search(says, line) and ('pid' in line or not opts), line
+        ok('kill', id)
 
 
 def test_pause_stops_and_resume_goes_on():
