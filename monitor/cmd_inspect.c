@@ -2,9 +2,10 @@
 /*
  * cmd_inspect.c - kelvin inspect: say what is in a snapshot, a kernel file or a VM.
  *
- * A regular file is a kernel; else an operand with a '/' in it, or one that names a directory
- * with a state file, is a snapshot; anything else is the id of a VM. A snapshot may be hostile:
- * snap_open() checks its structure, and what it says is printed so that a terminal cannot mind.
+ * A name without a '/' that is a VM's is the VM, as in all verbs; else a regular file is a kernel,
+ * and an operand with a '/' in it, or a directory with a state file, a snapshot. A snapshot may be
+ * hostile: snap_open() checks its structure, and what it says is printed so that a terminal cannot
+ * mind.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -235,6 +236,11 @@ static int inspect_vm(const char *id, bool json)
 	return show_end();
 }
 
+static bool is_vm(const char *operand)
+{
+	return !strchr(operand, '/') && vm_look(operand, NULL) != VM_ABSENT;
+}
+
 static bool is_snapshot(const char *operand)
 {
 	char path[4096];
@@ -259,8 +265,9 @@ int cmd_inspect(int argc, char **argv)
 		.summary = "Says what is in the snapshot DIR, how the kernel file KERNEL would\n"
 			   "boot and with which default words, or everything known of the VM ID,\n"
 			   "also how it ended.\n"
-			   "A regular file is a kernel; another operand with a '/' in it, or a\n"
-			   "directory that holds a state file, is a snapshot.",
+			   "A name without a '/' is the VM of that name, if there is one: ./web\n"
+			   "is the file or directory. A regular file is a kernel; a directory\n"
+			   "that holds a state file, or else what has a '/' in it, a snapshot.",
 		.examples = "  kelvin inspect web\n"
 			    "  kelvin inspect ./snap\n"
 			    "  kelvin inspect /boot/vmlinuz\n"
@@ -280,9 +287,11 @@ int cmd_inspect(int argc, char **argv)
 	if (argc - optind != 1)
 		return usage_error(&p, argc == optind ? "which snapshot, kernel or VM?"
 						      : "one snapshot, kernel or VM, please");
+	if (is_vm(argv[optind]))
+		return inspect_vm(argv[optind], json);
 	if (is_file(argv[optind]))
 		return inspect_kernel(argv[optind], json);
 	if (is_snapshot(argv[optind]))
 		return inspect_snapshot(argv[optind], json);
-	return inspect_vm(argv[optind], json);
+	return inspect_vm(argv[optind], json); /* which says that there is none */
 }

@@ -64,6 +64,25 @@ def test_ps_and_inspect():
         assert told['threads'][0]['tid'] == tid, told
 
 
+def test_inspect_of_a_name_that_is_many_things():
+    """A VM's name is the VM, whatever lies about in this directory; ./NAME never is."""
+    start('echo', id='web')
+    os.makedirs(os.path.join(TMP, 'here'))
+    here = {'cwd': os.path.join(TMP, 'here')}
+    ok('snapshot', 'web', 'web', **here)
+    shutil.copy(guest('echo'), os.path.join(TMP, 'here', 'k'))
+
+    def inspect(name):
+        return json.loads(ok('inspect', '--json', name, **here).out)
+
+    assert inspect('web')['pid'] == pid_of('web') and inspect('./web')['dir'] == './web'
+    assert inspect('k')['format'] == 'ELF64', inspect('k')
+    start('echo', id='k')
+    assert inspect('k')['pid'] == pid_of('k') and inspect('./k')['format'] == 'ELF64'
+    ok('kill', 'web', 'k')
+    assert inspect('web')['dir'] == 'web' and inspect('k')['format'] == 'ELF64'
+
+
 def test_the_log_says_who_asked():
     """A client outside of the VM's pid namespace has no pid there."""
     for opts in (), ('--no-jail',):
