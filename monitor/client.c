@@ -23,6 +23,7 @@
 #include "monitor/base/bytes.h"
 #include "monitor/base/cleanup.h"
 #include "monitor/base/clock.h"
+#include "monitor/vmfind.h"
 
 #define ROOT_DIR   "/run/kelvin" /* root's, where nothing else is set */
 #define REPLY_MAX  (4u << 20)
@@ -117,13 +118,14 @@ int vm_path(char *out, size_t cap, const char *id, const char *name, struct err 
 /* What it means that nobody answers at a VM's socket. */
 static int explain_absent(const char *id, struct err *e)
 {
-	char dir[PATH_CAP], report[PATH_CAP];
+	enum vm_there there = vm_look(id, NULL);
+	char dir[PATH_CAP];
 
 	if (vm_path(dir, sizeof(dir), id, NULL, e))
 		return e ? e->code : -EINVAL;
-	if (access(dir, F_OK))
+	if (there == VM_ABSENT)
 		return err_set(e, -ENOENT, "no VM called \"%s\" (see kelvin ps)", id);
-	if (vm_path(report, sizeof(report), id, "exit.json", NULL) == 0 && !access(report, F_OK))
+	if (there == VM_ENDED)
 		return err_set(e, -ENOENT,
 			"VM \"%s\" has ended: see %s/log (kelvin kill %s removes it)", id, dir, id);
 	return err_set(e, -ECONNREFUSED, "VM \"%s\" is dead (kelvin kill %s removes what it left)",

@@ -238,7 +238,9 @@ static int inspect_vm(const char *id, bool json)
 
 static bool is_vm(const char *operand)
 {
-	return !strchr(operand, '/') && vm_look(operand, NULL) != VM_ABSENT;
+	enum vm_there there = strchr(operand, '/') ? VM_ABSENT : vm_look(operand, NULL);
+
+	return there != VM_ABSENT && there != VM_HIDDEN;
 }
 
 static bool is_snapshot(const char *operand)

@@ -43,7 +43,7 @@ static int kill_vm(const char *id, u64 timeout_ns, struct err *e)
 		return vm_sweep(id, 0, e);
 	proc = vm_open_process(id, &pid, NULL);
 	r = client_call(id, "PUT", "/kelvin/kill", body, timeout_ms(timeout_ns), NULL, e);
-	if (there == VM_ABSENT)
+	if (there != VM_LIVES)
 		return r;
 	if ((!r || r == -EPIPE) && vm_wait_gone(id, pid, timeout_ns, e) == 0)
 		return proc < 0 ? 0 : vm_end_process(id, proc, pid, e);

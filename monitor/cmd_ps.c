@@ -25,11 +25,11 @@ static const struct opt_spec opts[] = {
 	{"json", NULL, "print an array with everything known of each VM", OPT_JSON},
 };
 
-/* One VM: what it said, or what can be seen from outside: {id, state, pid} or its report. */
-static json_t *describe(const char *id, json_t *facts)
+/* One VM: what it said, or what can be seen from outside: {id, state, pid} or its report. NULL
+ * where there is none, or, which is counted, none that can be seen. */
+static json_t *describe(const char *id, json_t *facts, size_t *hidden)
 {
 	static const char *const states[] = {
-		[VM_ABSENT] = NULL,
 		[VM_LIVES] = "silent",
 		[VM_ENDED] = "ended",
 		[VM_DEAD] = "dead",
@@ -48,8 +48,9 @@ static json_t *describe(const char *id, json_t *facts)
 	}
 	json_decref(facts);
 	there = vm_look(id, &pid);
-	if (there == VM_ABSENT)
-		return NULL; /* it ended while we asked */
+	*hidden += there == VM_HIDDEN;
+	if (!states[there])
+		return NULL;
 	j = json_pack("{s:s, s:s}", "id", id, "state", states[there]);
 	if (pid && there == VM_LIVES)
 		json_object_set_new(j, "pid", json_integer(pid));
@@ -67,10 +68,10 @@ static bool has_state(const json_t *vm, const char *state)
 	return s && strcmp(s, state) == 0;
 }
 
-static int collect(bool all, json_t **ret, struct err *e)
+static int collect(bool all, json_t **ret, size_t *ret_hidden, struct err *e)
 {
+	size_t n, hidden = 0;
 	char **ids;
-	size_t n;
 	json_t *list, **reply;
 	struct err *errs;
 	int r = vm_list(&ids, &n, e);
@@ -83,13 +84,14 @@ static int collect(bool all, json_t **ret, struct err *e)
 	if (list && reply && errs) {
 		client_get_each((const char *const *)ids, n, "/kelvin/facts", ASK_MS, reply, errs);
 		for (size_t i = 0; i < n; i++) {
-			json_t *vm = describe(ids[i], reply[i]);
+			json_t *vm = describe(ids[i], reply[i], &hidden);
 
 			if (vm && (all || !has_state(vm, "ended")))
 				json_array_append(list, vm);
 			json_decref(vm);
 		}
 		*ret = list;
+		*ret_hidden = hidden;
 	} else {
 		json_decref(list);
 		r = err_set(e, -ENOMEM, "out of memory");
@@ -173,8 +175,10 @@ int cmd_ps(int argc, char **argv)
 	struct opt_parser p = {
 		.verb = "ps",
 		.usage = "ps [--all] [--json]",
-		.summary = "Lists VMs by id. A VM is \"dead\" if its monitor died without\n"
-			   "cleaning up, and \"silent\" if its monitor does not answer.",
+		.summary = "Lists VMs by id: for root those in /run/kelvin, for others those in\n"
+			   "$XDG_RUNTIME_DIR/kelvin; KELVIN_RUN_DIR replaces both. A VM is\n"
+			   "\"dead\" if its monitor died without cleaning up, and \"silent\" if\n"
+			   "its monitor does not answer.",
 		.examples = "  kelvin ps\n"
 			    "  kelvin ps --json | jq -r '.[].id'\n",
 		.opts = opts,
@@ -184,7 +188,7 @@ int cmd_ps(int argc, char **argv)
 	json_t *list = NULL, *vm;
 	const char *arg;
 	struct err e;
-	size_t i;
+	size_t i, hidden;
 	int id;
 
 	opt_begin(&p, argc, argv);
@@ -197,8 +201,11 @@ int cmd_ps(int argc, char **argv)
 	if (optind < argc)
 		return usage_error(&p, "\"%s\" is too much: kelvin inspect ID tells about one VM",
 			argv[optind]);
-	if (collect(all, &list, &e))
+	if (collect(all, &list, &hidden, &e))
 		return fail(&e);
+	if (hidden)
+		fprintf(stderr, "kelvin: %zu %s of another user cannot be seen\n", hidden,
+			hidden == 1 ? "VM" : "VMs");
 	if (json) {
 		json_array_foreach(list, i, vm)
 			name_host_threads(vm);

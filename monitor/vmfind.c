@@ -8,6 +8,10 @@
  * the credential that the kernel gives for its listening socket proves that. The lock is probed
  * only where the pid exists, so that looking never gets in the way of a VM that is just taking its
  * name.
+ *
+ * Not every directory among them is a VM's: somebody may have put a snapshot there. A VM's has a
+ * pid file from its birth on, but for the moment in which it is empty; what a VM leaves on purpose
+ * has an exit report, or at least nothing that is not a VM's (vm_files).
  */
 #include "monitor/vmfind.h"
 
@@ -87,6 +91,44 @@ void vm_wait_swept(const char *id)
 		poll(NULL, 0, 10);
 }
 
+static bool is_vm_file(const char *name)
+{
+	for (size_t i = 0; i < VM_FILES; i++)
+		if (strcmp(vm_files[i], name) == 0)
+			return true;
+	return false;
+}
+
+/* Counts what is in a directory: what VMs make, and all else. One that cannot be read has both. */
+static void count_files(int dir_fd, size_t *ret_ours, size_t *ret_others)
+{
+	int fd = openat(dir_fd, ".", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *ent;
+
+	*ret_ours = *ret_others = !d;
+	while (d && (ent = readdir(d)))
+		if (is_vm_file(ent->d_name))
+			++*ret_ours;
+		else if (strcmp(ent->d_name, ".") && strcmp(ent->d_name, ".."))
+			++*ret_others;
+	if (d)
+		closedir(d);
+	else
+		fd_close(&fd);
+}
+
+/* Of a directory without a pid file. */
+static enum vm_there look_at_rest(int dir_fd)
+{
+	size_t ours, others;
+
+	if (faccessat(dir_fd, "exit.json", F_OK, 0) == 0)
+		return VM_ENDED;
+	count_files(dir_fd, &ours, &others);
+	return ours && !others ? VM_DEAD : VM_ABSENT;
+}
+
 enum vm_there vm_look(const char *id, pid_t *ret_pid)
 {
 	_cleanup_fd_ int dir = -1, fd = -1;
@@ -99,10 +141,10 @@ enum vm_there vm_look(const char *id, pid_t *ret_pid)
 		return VM_ABSENT;
 	dir = open(path, O_DIRECTORY | O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (dir < 0)
-		return VM_ABSENT;
+		return errno == EACCES ? VM_HIDDEN : VM_ABSENT;
 	fd = openat(dir, "pid", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0)
-		return faccessat(dir, "exit.json", F_OK, 0) == 0 ? VM_ENDED : VM_DEAD;
+		return look_at_rest(dir);
 	pid = read_pid(fd);
 	if (ret_pid)
 		*ret_pid = pid;
@@ -365,6 +407,7 @@ void vm_remove_linked_socket(int dir_fd)
 int vm_sweep(const char *id, pid_t dead, struct err *e)
 {
 	_cleanup_fd_ int dir = -1, lock = -1;
+	size_t ours, others;
 	char path[DIR_CAP];
 	struct stat st;
 	int r = vm_path(path, sizeof(path), id, NULL, e);
@@ -374,6 +417,10 @@ int vm_sweep(const char *id, pid_t dead, struct err *e)
 	dir = open(path, O_DIRECTORY | O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (dir < 0)
 		return errno == ENOENT ? 0 : err_sys(e, errno, "cannot open %s", path);
+	count_files(dir, &ours, &others);
+	if (others)
+		return err_set(e, -ENOTEMPTY,
+			"%s holds files that are no VM's: nothing in it was removed", path);
 	lock = open_pid_file(id, O_RDWR | O_CREAT, e);
 	if (lock < 0)
 		return lock == -ENOENT ? 0 : lock; /* somebody else was quicker */

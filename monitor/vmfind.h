@@ -27,7 +27,8 @@ void vm_wait_swept(const char *id);
 extern const char *const vm_files[VM_FILES];
 
 enum vm_there {
-	VM_ABSENT, /* no such directory */
+	VM_ABSENT, /* no such directory, or none that a VM made, or not yet */
+	VM_HIDDEN, /* another user's, who lets nobody look */
 	VM_LIVES,  /* its monitor runs */
 	VM_ENDED,  /* over; its log and exit report were kept */
 	VM_DEAD,   /* its monitor died without cleaning up */
@@ -43,7 +44,7 @@ enum vm_there vm_look(const char *id, pid_t *ret_pid);
  */
 json_t *vm_exit_report(const char *id);
 
-/* All names in run_dir() that may be VMs, sorted; release with vm_list_free(). */
+/* All names in run_dir() that may be VMs (vm_look() knows), sorted; release with vm_list_free(). */
 int vm_list(char ***ret_ids, size_t *ret_n, struct err *e);
 void vm_list_free(char **ids, size_t n);
 
@@ -70,7 +71,8 @@ int vm_end_process(const char *id, int proc, pid_t pid, struct err *e);
 int vm_kill_process(const char *id, pid_t *ret_pid, struct err *e);
 
 /* Removes what a dead or ended VM left. -EBUSY if a monitor holds it, or the keeper of one that is
- * not @dead, the pid of a process that was seen dead, or 0. */
+ * not @dead, the pid of a process that was seen dead, or 0. -ENOTEMPTY, and nothing is removed, if
+ * there is also what no VM makes. */
 int vm_sweep(const char *id, pid_t dead, struct err *e);
 
 /* Where vsock.sock in the directory open at @dir_fd is a link to a socket that nobody listens on

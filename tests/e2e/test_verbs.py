@@ -128,6 +128,57 @@ def test_dead_vms_are_shown_and_cleaned():
     assert running_ids() == []
 
 
+def test_directories_that_are_no_vms():
+    """What lies among the VMs and is none is not listed, not swept, and no VM to any verb."""
+    start('echo', id='v')
+    ok('snapshot', 'v', vm_path('snap'), '--stop')
+    for id, name in ('notes', 'log'), ('born', None):
+        os.mkdir(vm_path(id))
+        if name:
+            open(vm_path(id, name), 'w').close()
+            open(vm_path(id, 'mine'), 'w').close()
+    was = {id: sorted(os.listdir(vm_path(id))) for id in ('born', 'notes', 'snap')}
+    r = ok('ps', '--all')
+    assert r.out.count('\n') == 1 and r.err == '', r
+    swept = json.loads(kelvin('gc', '--ended', '--json').out)
+    assert not [s for s in swept if s['kind'] == 'directory'], swept
+    for args in (('kill', 'snap'), ('inspect', 'notes'), ('stats', 'born')):
+        refused(*args, says=f'no VM called "{args[1]}"')
+    assert was == {id: sorted(os.listdir(vm_path(id))) for id in was}
+    ok('run', '--id', 'born', guest('hello'))
+    assert running_ids() == ['notes', 'snap']
+    for id in ('notes', 'snap'):
+        shutil.rmtree(vm_path(id))
+
+
+def test_vms_of_others_are_not_passed_over_in_silence():
+    if os.geteuid() != 0:
+        raise Skip('being somebody else needs root')
+    mine = fresh_dir('others')
+    os.mkdir(mine)
+    shutil.copy(KELVIN, mine)
+    os.chmod(TMP, 0o755)
+    start('echo', id='one')
+
+    def nobody(*args):
+        return Result(subprocess.run([os.path.join(mine, 'kelvin'), *args], user=65534, group=65534,
+                                     extra_groups=[], capture_output=True, env=ENV,
+                                     stdin=subprocess.DEVNULL))
+
+    for args in ('ps',), ('ps', '--json'):
+        r = nobody(*args)
+        assert r.code == 0 and r.err == 'kelvin: 1 VM of another user cannot be seen\n', r
+        assert 'one' not in r.out and ok(*args).err == '', r
+    start('echo', id='two')
+    assert nobody('ps').err == 'kelvin: 2 VMs of another user cannot be seen\n'
+    assert 'ermission' in nobody('inspect', 'one').err
+    assert nobody('kill', 'one').code == 1 and alive(pid_of('one'))
+    os.chmod(RUN_DIR, 0o700)
+    r = nobody('ps')
+    assert r.code == 1 and 'ermission' in r.err and len(r.err.splitlines()) == 1, r
+    os.chmod(RUN_DIR, 0o755)
+
+
 def end_of(id):
     """How ps and inspect show that a VM ended, each as text and as JSON."""
     wait_until(lambda: not os.path.exists(vm_path(id, 'pid')), what='its end')

@@ -110,6 +110,8 @@ static void test_look(void **state)
 	assert_int_equal(vm_look("x", NULL), VM_ABSENT);
 	assert_int_equal(vm_look("../x", NULL), VM_ABSENT);
 	make_vm("x");
+	assert_int_equal(vm_look("x", NULL), VM_ABSENT); /* at its birth, or its end */
+	put_file("x", "log", "");
 	assert_int_equal(vm_look("x", NULL), VM_DEAD);
 	put_file("x", "exit.json", "{}");
 	assert_int_equal(vm_look("x", NULL), VM_ENDED);
@@ -117,6 +119,27 @@ static void test_look(void **state)
 	assert_int_equal(vm_look("x", &seen), VM_LIVES);
 	assert_int_equal(seen, child);
 	end_process(child);
+	assert_int_equal(vm_look("x", NULL), VM_DEAD);
+}
+
+/* What somebody put among the VMs is none, and nothing in it is touched. */
+static void test_directories_that_are_no_vms(void **state)
+{
+	char path[256];
+	struct err e;
+
+	make_vm("x");
+	put_file("x", "state", "a snapshot's");
+	assert_int_equal(vm_look("x", NULL), VM_ABSENT);
+	put_file("x", "log", "of something else");
+	assert_int_equal(vm_look("x", NULL), VM_ABSENT);
+	assert_int_equal(vm_sweep("x", 0, &e), -ENOTEMPTY);
+	path_of(path, sizeof(path), "x", "log");
+	assert_int_equal(access(path, F_OK), 0);
+	path_of(path, sizeof(path), "x", "pid");
+	assert_int_equal(access(path, F_OK), -1);
+	/* One that has a VM's pid file is a VM's, whatever its guest may have put there. */
+	put_pid("x", 1);
 	assert_int_equal(vm_look("x", NULL), VM_DEAD);
 }
 
@@ -298,8 +321,10 @@ static void test_sweep_removes_only_ours(void **state)
 	put_file("x", "exit.json", "{}");
 	put_file("x", "thesis", "t");
 	assert_int_equal(vm_sweep("x", 0, &e), -ENOTEMPTY);
-	path_of(path, sizeof(path), "x", "thesis");
+	assert_int_equal(vm_look("x", NULL), VM_ENDED);
+	path_of(path, sizeof(path), "x", "log");
 	assert_int_equal(access(path, F_OK), 0);
+	path_of(path, sizeof(path), "x", "thesis");
 	assert_int_equal(unlink(path), 0);
 	/* A vsock.sock that points at a file which is no socket: the file stays. */
 	put_file("x", "../kept", "k");
@@ -315,6 +340,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_look, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_directories_that_are_no_vms, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pid_used_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_by_pid, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_odd_pid_files, setup, teardown),
