@@ -18,8 +18,8 @@
 #include "vcpu/vm.h"
 
 #define CELLS     64u
+#define ROW       32u /* cells */
 #define TEXT_MAX  8192u
-#define WRAP_AT   66
 #define MACHINE   "machine"
 
 enum { OPT_JSON = 1 };
@@ -75,17 +75,18 @@ static unsigned percent(const struct density *d, unsigned i)
 
 static void draw(const struct density *d)
 {
-	char bar[CELLS + 1], size[32], cell[32];
+	char bar[ROW + 1] = "", size[32];
 
 	for (unsigned i = 0; i < CELLS; i++) {
 		unsigned p = percent(d, i);
 
-		bar[i] = p >= 75 ? '#' : p >= 25 ? '+' : d->cell[i] ? '-' : '.';
+		bar[i % ROW] = p >= 75 ? '#' : p >= 25 ? '+' : d->cell[i] ? '-' : '.';
+		if (i % ROW == ROW - 1)
+			show_line(i < ROW ? "memory map" : "", "%-6s [%s]",
+				show_size(cell_begin(d, i + 1 - ROW), size, sizeof(size)), bar);
 	}
-	bar[CELLS] = 0;
-	show_line("memory map", "0 [%s] %s", bar, show_size(d->size, size, sizeof(size)));
 	show_line("", "one cell is %s: '.' empty, '-' some, '+' a quarter or more, '#' mostly data",
-		show_size(d->size / CELLS, cell, sizeof(cell)));
+		show_size(d->size / CELLS, size, sizeof(size)));
 }
 
 /* The "machine" section as an object; NULL where it is missing or not JSON. */
@@ -113,21 +114,6 @@ static void cpu_text(const struct snap *s, char *out, size_t cap)
 		snprintf(out, cap, "unknown: %s", e.msg);
 }
 
-/* Breaks the list after commas, for reading. */
-static void wrap(char *text)
-{
-	char *begin = text;
-
-	for (char *p = text; *p; p++) {
-		if (*p == '\n')
-			begin = p;
-		if (p[0] == ',' && p[1] == ' ' && p - begin > WRAP_AT) {
-			p[1] = '\n';
-			begin = p + 1;
-		}
-	}
-}
-
 static void print_sections(const struct snap *s)
 {
 	printf("\n%-*s %8s %10s %10s\n", SHOW_NAME_WIDTH, "SECTION", "VERSION", "OFFSET", "BYTES");
@@ -142,7 +128,7 @@ static void print_sections(const struct snap *s)
 }
 
 static int print_snapshot(const struct snap *s, const char *dir, const struct density *d,
-	char *cpu)
+	const char *cpu)
 {
 	u64 size = snap_mem_size(s), data = snap_mem_data_bytes(s);
 	json_auto_t *machine = machine_section(s);
@@ -154,7 +140,6 @@ static int print_snapshot(const struct snap *s, const char *dir, const struct de
 	show_line("memory", "%s, of it %s data (%.1f%%)", show_size(size, a, sizeof(a)),
 		show_size(data, b, sizeof(b)), (double)data * 100 / (double)size);
 	draw(d);
-	wrap(cpu);
 	show_line("cpu", "%s", cpu);
 	if (machine) {
 		printf("\n");

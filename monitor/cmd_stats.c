@@ -57,7 +57,7 @@ static void print_device(const json_t *d)
 		for (size_t k = 0; k < ARRAY_SIZE(kinds[i].bad) && kinds[i].bad[k]; k++)
 			bad += number(d, kinds[i].bad[k]);
 	}
-	snprintf(line, sizeof(line), "%-6s %12" PRIu64 " %12" PRIu64 " %10s %10s %10" PRIu64,
+	snprintf(line, sizeof(line), "%-6s %10" PRIu64 " %10" PRIu64 " %9s %9s %8" PRIu64,
 		name ? name : "?", number(d, "kicks"), number(d, "interrupts"),
 		show_size(to, a, sizeof(a)), show_size(from, b, sizeof(b)), bad);
 	show_line(id ? id : "?", "%s", line);
@@ -116,7 +116,7 @@ int cmd_stats(int argc, char **argv)
 			json_object_get(facts, "id"), "threads", json_object_get(facts, "threads"),
 			"devices", json_object_get(facts, "devices"), "ring",
 			json_object_get(facts, "ring")));
-	show_line("DEVICE", "%-6s %12s %12s %10s %10s %10s", "KIND", "KICKS", "INTERRUPTS",
+	show_line("DEVICE", "%-6s %10s %10s %9s %9s %8s", "KIND", "KICKS", "INTERRUPTS",
 		"TO GUEST", "FROM IT", "BAD");
 	json_array_foreach(json_object_get(facts, "devices"), i, d)
 		print_device(d);

@@ -10,7 +10,8 @@
 
 #include "monitor/verb.h"
 
-#define WORDS_WIDTH 56u /* of a list of words, in columns */
+#define VALUE_WIDTH (79 - SHOW_NAME_WIDTH - 1) /* in columns; one without blanks may be longer */
+#define WORDS_WIDTH (VALUE_WIDTH - 2u)         /* of a list of words, before a comma */
 #define DEPTH_MAX 8
 
 int show_end(void)
@@ -60,6 +61,26 @@ static void show_name(const char *name, bool value)
 		printf("%*s ", width < SHOW_NAME_WIDTH ? SHOW_NAME_WIDTH - width : 0, "");
 }
 
+/* Breaks lines at blanks, for reading. */
+static void wrap(char *text)
+{
+	char *begin = text, *blank = NULL;
+
+	for (char *p = text; *p; p++) {
+		if (*p == '\n') {
+			begin = p + 1;
+			blank = NULL;
+		} else if (*p == ' ') {
+			blank = p;
+		}
+		if (blank && p - begin >= VALUE_WIDTH) {
+			*blank = '\n';
+			begin = blank + 1;
+			blank = NULL;
+		}
+	}
+}
+
 void show_line(const char *name, const char *fmt, ...)
 {
 	char text[4200]; /* a command line fits */
@@ -68,6 +89,7 @@ void show_line(const char *name, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	wrap(text);
 	show_name(name, text[0] != 0);
 	show_text(text, SHOW_NAME_WIDTH + 1);
 	putchar('\n');
@@ -100,7 +122,7 @@ const char *show_age(u64 ms, char *buf, size_t cap)
 	return buf;
 }
 
-/* What an integer means follows from how the name of it, or of the object around it, ends. */
+/* What an integer means follows from how its name ends, or that of the object around it. */
 enum unit { PLAIN, BYTES, NS, US, MS, DATE };
 
 static bool ends_in(const char *s, const char *end)
@@ -112,18 +134,18 @@ static bool ends_in(const char *s, const char *end)
 
 static enum unit unit_of(const char *key, enum unit outer)
 {
-	if (outer != PLAIN)
-		return outer;
 	if (strcmp(key, "started_ns") == 0 || strcmp(key, "created_ns") == 0)
 		return DATE;
-	if (strcmp(key, "memory") == 0 || ends_in(key, "bytes"))
-		return BYTES;
 	if (ends_in(key, "_ns"))
 		return NS;
 	if (ends_in(key, "_us"))
 		return US;
 	if (ends_in(key, "_ms"))
 		return MS;
+	if (outer != PLAIN)
+		return outer;
+	if (strcmp(key, "memory") == 0 || ends_in(key, "bytes"))
+		return BYTES;
 	return PLAIN;
 }
 
@@ -190,6 +212,22 @@ static bool all_strings(const json_t *v)
 	return n > 0;
 }
 
+/* A rate limit that is not set (limit_spec.c), or an object of nothing else. */
+static bool is_unset(const json_t *v)
+{
+	const char *key;
+	json_t *member;
+
+	if (!json_is_object(v))
+		return false;
+	if (json_object_get(v, "refill_ns"))
+		return json_integer_value(json_object_get(v, "size")) == 0;
+	json_object_foreach((json_t *)v, key, member)
+		if (!is_unset(member))
+			return false;
+	return true;
+}
+
 /* A list of words, broken into lines. */
 static void show_words(const char *name, const json_t *v)
 {
@@ -218,7 +256,8 @@ static void show_member(const char *key, const json_t *v, enum unit outer, int d
 		return;
 	}
 	if (json_is_object(v) || json_is_array(v)) {
-		if (depth >= DEPTH_MAX || (!json_object_size(v) && !json_array_size(v)))
+		if (depth >= DEPTH_MAX || is_unset(v) ||
+			(json_is_array(v) && !json_array_size(v)))
 			return;
 		show_line(name, "%s", "");
 		if (json_is_object(v))

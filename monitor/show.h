@@ -13,9 +13,10 @@
 
 /* Prints @j (taken over; NULL is out of memory) as JSON. Returns the exit status. */
 int show_json(json_t *j);
-/* Prints an object as aligned "name  value" lines, members of members indented. */
+/* Prints an object as aligned "name  value" lines, members of members indented, without what is
+ * empty and rate limits that are not set. */
 void show_facts(const json_t *object);
-/* One such line; @fmt makes the value. */
+/* One such line; @fmt makes the value, which is wrapped at blanks so that 79 columns do. */
 void show_line(const char *name, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Text with bytes that a terminal might act on replaced; each line after the first is indented. */
 void show_text(const char *text, int indent);

@@ -83,6 +83,34 @@ def test_inspect_of_a_name_that_is_many_things():
     assert inspect('web')['dir'] == 'web' and inspect('k')['format'] == 'ELF64'
 
 
+def test_what_is_shown_fits_a_terminal():
+    """79 columns, but for a value without blanks; and no limit that nobody set."""
+    for i in range(3):
+        with open(os.path.join(TMP, f'd{i}'), 'wb') as f:
+            f.truncate(1 << 20)
+    limits = ('', ',ops=1000', ',bytes=2M')
+    start('echo', id='wide',
+          opts=[f'--disk=path={TMP}/d{i},id=d{i}{x}' for i, x in enumerate(limits)])
+    snap = fresh_dir('wide')
+    ok('snapshot', 'wide', snap)
+    shown = {words: ok(*words).out for words in (('inspect', snap), ('inspect', 'wide'),
+                                                 ('stats', 'wide'), ('ps', '--all'))}
+    for words, out in shown.items():
+        for line in out.splitlines():
+            assert len(line) <= 79 or ' ' not in line[21:], (words, line)
+    text = shown['inspect', snap]
+    words = 'cmdline              virtio_mmio.device=4K@0xc0001000:5\n' + ' ' * 21 + 'virtio_mmio.'
+    assert words in text and words in shown['inspect', 'wide'], text
+    assert re.search(r'memory map +0 +\[-\.+\]\n +64M +\[\.+\]\n +one cell is 2M', text), text
+    disks = [part.split('identity')[0].split('sync')[1] for part in text.split('  id   ')[1:4]]
+    assert 'limit' not in disks[0], text
+    assert 'ops\n' in disks[1] and 'bytes' not in disks[1], text
+    assert 'ops' not in disks[2], text
+    assert re.search(r'bytes\n +size +204.8K\n +refill +100 ms\n', disks[2]), text
+    told = json.loads(ok('inspect', '--json', snap).out)['machine']['disks'][0]
+    assert told['limit']['ops'] == {'size': 0, 'refill_ns': 0, 'burst': 0}, told
+
+
 def test_the_log_says_who_asked():
     """A client outside of the VM's pid namespace has no pid there."""
     for opts in (), ('--no-jail',):
