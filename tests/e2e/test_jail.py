@@ -126,8 +126,7 @@ def test_the_keeper_cleans_up_after_a_killed_vm():
     start('echo', id='k')
     was = cgroups('k')
     os.kill(pid_of('k'), signal.SIGKILL)
-    wait_until(lambda: os.path.exists(vm_path('k', 'exit.json')), what='the report')
-    report = json.load(open(vm_path('k', 'exit.json')))
+    report = exit_report('k')
     assert report['status'] == 137 and report['reason'] == 'killed' and 'signal 9' in report['text']
     assert not os.path.exists(vm_path('k', 'pid'))
     wait_until(lambda: not any(map(os.path.exists, was)), what='the end of its cgroups')

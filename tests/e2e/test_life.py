@@ -267,7 +267,7 @@ def test_h09_memory_file_cut_under_a_vm():
         wait_until(lambda: not alive(pid), what='end')
         err = p.communicate(timeout=20)[1].decode()
         if detach:
-            report = json.load(open(vm_path('cut', 'exit.json')))
+            report = exit_report('cut')
             assert report['status'] in (135, 198) and report['text'], report
             assert 'ended: ' in open(vm_path('cut', 'log')).read()
             ok('kill', 'cut')

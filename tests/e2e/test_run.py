@@ -66,12 +66,6 @@ def test_json_and_the_console_do_not_mix():
     assert 'hello from' in r.err and 'hello from' not in r.out, r
 
 
-def exit_report(id):
-    path = vm_path(id, 'exit.json')
-    wait_until(lambda: os.path.exists(path) and os.path.getsize(path), what='exit.json')
-    return json.load(open(path))
-
-
 def test_a_reboot_is_not_a_power_off():
     for how in ('reset-acpi', 'reset-port'):
         r = kelvin('run', guest('fault'), '--', f'how={how}')

@@ -90,8 +90,7 @@ def test_bus_error_in_any_thread():
         tid = sorted(int(t) for t in os.listdir(f'/proc/{pid}/task'))[n]
         assert libc.syscall(SYS_TGKILL, pid, tid, signal.SIGBUS) == 0
         wait_until(lambda: not alive(pid), what='end')
-        with open(vm_path(id, 'exit.json')) as f:
-            report = json.load(f)
+        report = exit_report(id)
         assert report['reason'] == 'bus-error' and report['status'] == 135, report
         assert not os.path.exists(vm_path(id, 'api.sock'))
         ok('kill', id)
@@ -130,9 +129,7 @@ def test_a_violation_is_explained():
         pid = pid_of(id)
         make_call(sorted(int(t) for t in os.listdir(f'/proc/{pid}/task'))[n], SYS_GETPPID)
         wait_until(lambda: not alive(pid), what='end')
-        wait_until(lambda: os.path.exists(vm_path(id, 'exit.json')), what='exit report')
-        with open(vm_path(id, 'exit.json')) as f:
-            report = json.load(f)
+        report = exit_report(id)
         assert report['status'] == 128 + signal.SIGSYS, report
         assert 'system call' in report['text'] and '--seccomp=log' in report['text'], report
         ok('kill', id)

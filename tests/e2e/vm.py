@@ -114,6 +114,14 @@ def fields(answer):
     return dict(w.split('=', 1) for w in answer.split() if '=' in w)
 
 
+def exit_report(id):
+    """What a detached VM left. It is whole when the pid file is gone, which goes last."""
+    wait_until(lambda: os.path.exists(vm_path(id, 'exit.json')) and
+               not os.path.exists(vm_path(id, 'pid')), what=f'the report of {id}')
+    with open(vm_path(id, 'exit.json')) as f:
+        return json.load(f)
+
+
 def listens(id):
     """Whether api.sock is there and taken calls from: between the two is a moment."""
     with socket.socket(socket.AF_UNIX) as s:
