@@ -5,7 +5,8 @@
  * One exchange is: send everything, read until the reply is complete. Sockets do not block; an
  * exchange waits in poll() until its deadline, many at a time where a verb asks many VMs.
  * Descriptors go with the first bytes (SCM_RIGHTS).
- * The reply is a VM's, so it is bounded and parsed with suspicion, too.
+ * The reply is a VM's, which may be in its guest's hands, so it is bounded and parsed with
+ * suspicion, too: all bytes of it count, whatever they are, and the deadline holds while they come.
  */
 #include "monitor/client.h"
 
@@ -26,7 +27,7 @@
 #include "monitor/vmfind.h"
 
 #define ROOT_DIR   "/run/kelvin" /* root's, where nothing else is set */
-#define REPLY_MAX  (4u << 20)
+#define REPLY_MAX  (4u << 20) /* bytes, with headers and what chunks are wrapped in */
 #define PATH_CAP   512u
 #define BATCH      128u /* VMs asked at once */
 #define BUSY_TRIES 100u /* of 5 ms, while a VM's backlog is full */
@@ -164,7 +165,8 @@ struct exchange {
 	const int *files; /* to go with it */
 	unsigned file_count;
 	http_parser parser;
-	struct enc body; /* of the reply */
+	size_t in_len;   /* bytes of the reply, all of them */
+	struct enc body; /* of it */
 	bool complete;
 };
 
@@ -172,8 +174,6 @@ static int on_body(http_parser *p, const char *at, size_t len)
 {
 	struct exchange *x = p->data;
 
-	if (len > REPLY_MAX - x->body.len)
-		return 1;
 	enc_bytes(&x->body, at, len);
 	return x->body.oom;
 }
@@ -257,6 +257,10 @@ static int exchange_read(struct exchange *x, struct err *e)
 		return 0;
 	if (n <= 0)
 		return err_set(e, -EPIPE, "VM \"%s\" ended before it answered", x->id);
+	x->in_len += (size_t)n;
+	if (x->in_len > REPLY_MAX)
+		return err_set(e, -EPROTO, "VM \"%s\" answers with more than %u KiB", x->id,
+			REPLY_MAX >> 10);
 	http_parser_execute(&x->parser, &callbacks, buf, (size_t)n);
 	if (!x->complete && HTTP_PARSER_ERRNO(&x->parser) != HPE_OK)
 		return err_set(e, -EPROTO, "VM \"%s\" answered something that is not HTTP: %s",
@@ -372,7 +376,7 @@ int client_ask(int fd, const struct client_request *q, json_t **ret_reply, struc
 
 		if (poll(&p, 1, left) > 0)
 			r = exchange_step(&x, e);
-		else if (left == 0)
+		if (!r && !x.complete && left == 0) /* even if there is more to read */
 			r = timed_out(&x, q->timeout_ms, e);
 	}
 	if (!r)

@@ -67,6 +67,17 @@ static const char *endless_body(void)
 	return serve(HEAD("18446744073709551615") "{\"id\": \"", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
 }
 
+/* Each byte that counts as the answer's comes with what may be said about it, at length. */
+static const char *endless_chunks(void)
+{
+	static char chunk[79000];
+
+	memset(chunk, 'x', sizeof(chunk) - 1);
+	memcpy(chunk, "1;", 2);
+	memcpy(chunk + sizeof(chunk) - 6, "\r\n \r\n", 5);
+	return serve("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunk);
+}
+
 static const char *half(void)
 {
 	return serve(HEAD("100") "{\"id\":", NULL);
@@ -162,6 +173,7 @@ const struct attack attacks_on_clients[] = {
 	{"client-silent", silent},
 	{"client-endless", endless},
 	{"client-endless-body", endless_body},
+	{"client-endless-chunks", endless_chunks},
 	{"client-half", half},
 	{"client-deep", deep},
 	{"client-escapes", escapes},

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -215,6 +216,78 @@ static void test_nobody_answers(void **state)
 	teardown(&f);
 }
 
+/* VM @id answers with @head, and then with @part for ever, with pauses. */
+static void serve_endless(struct fixture *f, const char *id, const char *head, const char *part,
+	size_t len, unsigned pause_us)
+{
+	int fd = listen_at(id), c;
+
+	f->server = fork();
+	assert_true(f->server >= 0);
+	if (f->server) {
+		close(fd);
+		return;
+	}
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	while ((c = accept(fd, NULL, NULL)) >= 0) {
+		send(c, head, strlen(head), MSG_NOSIGNAL);
+		while (send(c, part, len, MSG_NOSIGNAL) > 0)
+			usleep(pause_us);
+		close(c);
+	}
+	_exit(1);
+}
+
+#define CHUNKED "HTTP/1.1 200 \r\nTransfer-Encoding: chunked\r\n\r\n"
+
+/* A chunk of one byte, and what HTTP lets one say about it. */
+static char *huge_chunk(size_t *ret_len)
+{
+	char *chunk = malloc(79000 + 8);
+
+	memset(chunk, 'x', 79000);
+	memcpy(chunk, "1;", 2);
+	memcpy(chunk + 79000, "\r\n \r\n", 5);
+	*ret_len = 79000 + 5;
+	return chunk;
+}
+
+static u64 now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (u64)t.tv_sec * 1000 + (u64)t.tv_nsec / 1000000;
+}
+
+/* Who never stops talking is not listened to for longer, nor for more, than who says nothing. */
+static void test_endless_replies(void **state)
+{
+	static const char *const ids[] = {"x"};
+	struct fixture f;
+	json_t *reply;
+	struct err e;
+	size_t len;
+	char *chunk = huge_chunk(&len);
+	u64 begin;
+
+	setup(&f);
+	serve_endless(&f, "x", CHUNKED, "1\r\n \r\n", 6, 100);
+	begin = now_ms();
+	assert_int_equal(client_call("x", "GET", "/", NULL, 200, NULL, &e), -ETIMEDOUT);
+	client_get_each(ids, 1, "/", 200, &reply, &e);
+	assert_int_equal(e.code, -ETIMEDOUT);
+	assert_true(now_ms() - begin < 5000);
+	stop_server(&f);
+	serve_endless(&f, "x", CHUNKED, chunk, len, 0);
+	assert_int_equal(client_call("x", "GET", "/", NULL, 20000, NULL, &e), -EPROTO);
+	assert_non_null(strstr(e.msg, "answers with more than"));
+	client_get_each(ids, 1, "/", 20000, &reply, &e);
+	assert_int_equal(e.code, -EPROTO);
+	free(chunk);
+	teardown(&f);
+}
+
 /* More VMs than one batch; one answers, one hangs, the rest are dead. */
 static void test_many_at_once(void **state)
 {
@@ -320,6 +393,7 @@ int main(void)
 		cmocka_unit_test(test_paths),
 		cmocka_unit_test(test_replies),
 		cmocka_unit_test(test_nobody_answers),
+		cmocka_unit_test(test_endless_replies),
 		cmocka_unit_test(test_many_at_once),
 		cmocka_unit_test(test_files_go_along),
 	};
