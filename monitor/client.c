@@ -27,7 +27,8 @@
 #include "monitor/vmfind.h"
 
 #define ROOT_DIR   "/run/kelvin" /* root's, where nothing else is set */
-#define REPLY_MAX  (4u << 20) /* bytes, with headers and what chunks are wrapped in */
+#define REPLY_MAX  (256u << 10) /* bytes, with headers and what chunks are wrapped in */
+#define VALUES_MAX 4096u        /* in it; 32 vCPUs and 15 devices make 1100 */
 #define PATH_CAP   512u
 #define BATCH      128u /* VMs asked at once */
 #define BUSY_TRIES 100u /* of 5 ms, while a VM's backlog is full */
@@ -307,6 +308,23 @@ static int exchange_step(struct exchange *x, struct err *e)
 	return 0;
 }
 
+/* At most how many values there are in JSON text: each but the first has one of these before it. */
+static size_t count_values(const u8 *text, size_t len)
+{
+	bool quoted = false;
+	size_t n = 1;
+
+	for (size_t i = 0; i < len; i++) {
+		if (text[i] == '"')
+			quoted = !quoted;
+		else if (quoted)
+			i += text[i] == '\\';
+		else
+			n += text[i] == ',' || text[i] == ':' || text[i] == '[' || text[i] == '{';
+	}
+	return n;
+}
+
 /* The complete reply as JSON, or the error it is. */
 static int exchange_result(const struct exchange *x, json_t **ret, struct err *e)
 {
@@ -315,6 +333,10 @@ static int exchange_result(const struct exchange *x, json_t **ret, struct err *e
 	json_error_t error;
 	json_t *j = NULL;
 
+	/* A value of two bytes takes two hundred in memory, and ps holds the replies of all VMs. */
+	if (count_values(x->body.buf, x->body.len) > VALUES_MAX)
+		return err_set(e, -EPROTO, "VM \"%s\" answers with more than %u values", x->id,
+			VALUES_MAX);
 	if (x->body.len) {
 		j = json_loadb((const char *)x->body.buf, x->body.len, JSON_REJECT_DUPLICATES,
 			&error);

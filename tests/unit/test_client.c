@@ -288,6 +288,55 @@ static void test_endless_replies(void **state)
 	teardown(&f);
 }
 
+/* An array of @n values, as a whole reply, owned by the caller. */
+static char *reply_of(const char *value, size_t n)
+{
+	size_t len = n * (strlen(value) + 1) + 1;
+	char *text = malloc(len + 100), *p;
+
+	p = text + sprintf(text, "HTTP/1.1 200 \r\nContent-Length: %zu\r\n\r\n[", len);
+	for (size_t i = 0; i < n; i++)
+		p += sprintf(p, "%s%c", value, i + 1 < n ? ',' : ']');
+	return text;
+}
+
+/* Short text that makes many objects is refused, long text that makes few is not. */
+static void test_replies_that_grow(void **state)
+{
+	static const struct {
+		const char *value;
+		size_t n;
+		const char *text;
+	} cases[] = {
+		{"{}", 5000, "more than 4096 values"},
+		{"{}", 87000, "more than 4096 values"},
+		{"\"\\\"\",[0,[{\"\":0}]]", 1000, "more than 4096 values"},
+		{"{}", 2000, NULL},
+		{"\",,,,,:::::[[[[[\\\",,,,,,,,,,{\"", 4000, NULL},
+		{"{\"\":\"0123456789012345678901234567890123456789012345678901234567890\"}", 5000,
+			"more than 256 KiB"},
+	};
+	struct fixture f;
+
+	setup(&f);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		char *text = reply_of(cases[i].value, cases[i].n);
+		json_t *reply = NULL;
+		struct err e;
+		int r;
+
+		serve(&f, "x", text, 65536);
+		r = client_call("x", "GET", "/", NULL, 5000, &reply, &e);
+		if (r != (cases[i].text ? -EPROTO : 0) || (r && !strstr(e.msg, cases[i].text)))
+			fail_msg("case %zu: %d %s", i, r, r ? e.msg : "");
+		assert_int_equal(json_array_size(reply), r ? 0 : cases[i].n);
+		json_decref(reply);
+		stop_server(&f);
+		free(text);
+	}
+	teardown(&f);
+}
+
 /* More VMs than one batch; one answers, one hangs, the rest are dead. */
 static void test_many_at_once(void **state)
 {
@@ -394,6 +443,7 @@ int main(void)
 		cmocka_unit_test(test_replies),
 		cmocka_unit_test(test_nobody_answers),
 		cmocka_unit_test(test_endless_replies),
+		cmocka_unit_test(test_replies_that_grow),
 		cmocka_unit_test(test_many_at_once),
 		cmocka_unit_test(test_files_go_along),
 	};
