@@ -42,6 +42,7 @@ static json_t *describe(const char *id, json_t *facts, size_t *hidden)
 	/* A VM speaks for itself, but not as another, and whoever speaks lives. */
 	if (json_is_object(facts)) {
 		json_object_set_new(facts, "id", json_string(id));
+		name_host_pid(id, facts);
 		if (!life_is_name(json_string_value(json_object_get(facts, "state"))))
 			json_object_set_new(facts, "state", json_string("unclear"));
 		return facts;

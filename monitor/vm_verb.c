@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "monitor/base/cleanup.h"
+#include "monitor/vmfind.h"
 #include "vcpu/vm.h"
 
 enum { OPT_JSON = 1, OPT_TIMEOUT, OPT_WAIT };
@@ -24,57 +25,70 @@ unsigned timeout_ms(u64 ns)
 	return ms > INT32_MAX ? INT32_MAX : (unsigned)ms;
 }
 
-/* The thread of process @pid that is called @name; 0: there is none. */
-static int find_thread(int pid, const char *name)
+/* Tells those of @list that are called as the thread @tid of the directory open at @dir. */
+static void name_thread(json_t *list, int dir, const char *tid)
 {
 	char path[64], comm[32];
-	struct dirent *ent;
-	int found = 0;
-	DIR *d;
+	_cleanup_fd_ int fd = -1;
+	json_t *t;
+	ssize_t n;
+	size_t i;
 
-	snprintf(path, sizeof(path), "/proc/%d/task", pid);
-	d = opendir(path);
-	while (d && !found && (ent = readdir(d))) {
-		_cleanup_fd_ int fd = -1;
-		ssize_t n;
+	snprintf(path, sizeof(path), "%.20s/comm", tid);
+	fd = openat(dir, path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? 0 : read(fd, comm, sizeof(comm) - 1);
+	if (n <= 0)
+		return;
+	comm[n - 1] = 0; /* a line */
+	json_array_foreach(list, i, t) {
+		const char *name = json_string_value(json_object_get(t, "name"));
 
-		snprintf(path, sizeof(path), "%.20s/comm", ent->d_name);
-		fd = openat(dirfd(d), path, O_RDONLY | O_CLOEXEC);
-		n = fd < 0 ? 0 : read(fd, comm, sizeof(comm) - 1);
-		if (n <= 0)
-			continue;
-		comm[n - 1] = 0; /* a line */
-		if (strcmp(comm, name) == 0)
-			found = (int)strtol(ent->d_name, NULL, 10);
+		if (name && strcmp(name, comm) == 0)
+			json_object_set_new(t, "tid", json_integer(strtol(tid, NULL, 10)));
 	}
-	if (d)
-		closedir(d);
-	return found;
+}
+
+void name_host_pid(const char *id, json_t *facts)
+{
+	pid_t pid;
+
+	vm_look(id, &pid);
+	if (pid)
+		json_object_set_new(facts, "pid", json_integer(pid));
+	else
+		json_object_del(facts, "pid");
 }
 
 void name_host_threads(json_t *facts)
 {
 	int pid = (int)json_integer_value(json_object_get(facts, "pid"));
-	json_t *t;
+	json_t *list = json_object_get(facts, "threads"), *t;
+	char path[64];
+	struct dirent *ent;
 	size_t i;
+	DIR *d;
 
-	json_array_foreach(json_object_get(facts, "threads"), i, t) {
-		const char *name = json_string_value(json_object_get(t, "name"));
-
-		if (i >= VCPU_MAX)
-			break; /* its own words: nobody is to look for all that it can name */
-		if (name)
-			json_object_set_new(t, "tid", json_integer(find_thread(pid, name)));
-	}
+	while (json_array_size(list) > VCPU_MAX) /* it cannot have them */
+		json_array_remove(list, json_array_size(list) - 1);
+	json_array_foreach(list, i, t)
+		json_object_set_new(t, "tid", json_integer(0));
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	d = opendir(path);
+	while (d && (ent = readdir(d)))
+		name_thread(list, dirfd(d), ent->d_name);
+	if (d)
+		closedir(d);
 }
 
 int ask_facts(const char *id, json_t **ret, struct err *e)
 {
 	int r = client_call(id, "GET", "/kelvin/facts", NULL, ANSWER_MS, ret, e);
 
-	if (!r)
-		name_host_threads(*ret);
-	return r;
+	if (r)
+		return r;
+	name_host_pid(id, *ret);
+	name_host_threads(*ret);
+	return 0;
 }
 
 static json_t *outcome(const char *id, const struct err *e, int r)

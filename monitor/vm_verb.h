@@ -25,12 +25,16 @@ struct each_verb {
 /* Parses --json, --timeout and IDs; acts on each; returns the exit status. */
 int run_each(const struct each_verb *v, int argc, char **argv);
 
+/* In @facts, what VM @id told of itself, the pid becomes that of its pid file, or none: a VM in its
+ * guest's hands could name any process. */
+void name_host_pid(const char *id, json_t *facts);
 /*
- * A monitor in a pid namespace knows its threads by ids that nobody else knows: in @facts, what it
- * told of itself, they are replaced by those that the host has for threads of these names.
+ * A monitor in a pid namespace knows its threads by ids that nobody else knows: they are replaced
+ * by those that process "pid" of @facts has for threads of these names, and 0. At most VCPU_MAX
+ * threads are left.
  */
 void name_host_threads(json_t *facts);
-/* All that VM @id tells of itself, with its threads as the host knows them. */
+/* All that VM @id tells of itself, with its process and threads as the host knows them. */
 int ask_facts(const char *id, json_t **ret, struct err *e);
 
 /* `inspect` of a kernel file. Returns the exit status. */

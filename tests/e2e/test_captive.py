@@ -372,6 +372,7 @@ def test_a_captive_that_lies_to_verbs():
         rows = json.loads(ok('ps', '--json').out)
         wanted = {p.vm, *(f'c{n}' for n in range(len(names)))}
         assert len(rows) == len(wanted) and {v['id'] for v in rows} == wanted, rows
+        assert all(v['pid'] == pid_of(v['id']) for v in rows), rows
         for n in range(len(names)):
             kelvin('kill', f'c{n}')  # it and the keeper may be in each other's way
         wait_until(lambda: running_ids() == [p.vm] or kelvin('gc', '--ended') is None,
