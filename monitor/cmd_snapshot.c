@@ -15,6 +15,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -97,6 +98,8 @@ struct taking {
 	bool stop, force, json;
 	int sock;      /* to the VM, from the first question to the last */
 	json_t *names; /* of its files, as the VM says, so with suspicion */
+	char *host;    /* what the VM has of the host, as was written down before its guest ran */
+	size_t host_len;
 	struct snap_dir *dir;
 	int file[CLIENT_FILES_MAX];
 	unsigned file_count;
@@ -128,17 +131,32 @@ static bool is_trusted(int fd)
 		!(st.st_mode & (S_IWGRP | S_IWOTH));
 }
 
-/* Into @buf, which holds SNAP_HOST_MAX; *ret_len is 0 where there is none, or not to be trusted. */
-static int read_devices(const char *id, char *buf, size_t *ret_len, struct err *e)
+/*
+ * Whether the directory open at @dir is, by now, of the process at the other end of @sock. The VM
+ * that we talk to may have let go of its id, and somebody started another of that name.
+ */
+static bool is_of_peer(int dir, int sock)
+{
+	socklen_t len = sizeof(struct ucred);
+	struct ucred peer = {0};
+
+	return !getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) && peer.pid > 0 &&
+		peer.pid == vm_pid_in(dir);
+}
+
+/* t->host_len is 0 where there is none, or it is not to be trusted. */
+static int read_host(struct taking *t, struct err *e)
 {
 	_cleanup_fd_ int dir = -1, fd = -1;
 	char path[PATH_MAX];
 	ssize_t n;
-	int r = vm_path(path, sizeof(path), id, NULL, e);
+	int r = vm_path(path, sizeof(path), t->id, NULL, e);
 
-	*ret_len = 0;
 	if (r)
 		return r;
+	t->host = malloc(SNAP_HOST_MAX);
+	if (!t->host)
+		return err_sys(e, ENOMEM, "cannot start a snapshot");
 	dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (dir >= 0)
 		fd = openat(dir, VM_DEVICES_FILE,
@@ -147,34 +165,23 @@ static int read_devices(const char *id, char *buf, size_t *ret_len, struct err *
 		return 0;
 	if (fd < 0)
 		return err_sys(e, errno, "cannot open %s/" VM_DEVICES_FILE, path);
-	if (!is_trusted(dir) || !is_trusted(fd))
+	/* In this order: who takes the directory over writes its pid before that file. */
+	if (!is_trusted(dir) || !is_trusted(fd) || !is_of_peer(dir, t->sock))
 		return 0;
-	n = TEMP_FAILURE_RETRY(read(fd, buf, SNAP_HOST_MAX));
+	n = TEMP_FAILURE_RETRY(read(fd, t->host, SNAP_HOST_MAX));
 	if (n < 0)
 		return err_sys(e, errno, "cannot read %s/" VM_DEVICES_FILE, path);
-	*ret_len = (size_t)n;
-	return dev_host_check(buf, *ret_len, e) ? err_wrap(e, "%s/" VM_DEVICES_FILE, path) : 0;
-}
-
-/* What the VM has of the host, as it was written down before its guest ran. */
-static int write_host(const struct taking *t, struct err *e)
-{
-	_cleanup_free_ char *buf = malloc(SNAP_HOST_MAX);
-	size_t len;
-	int r;
-
-	if (!buf)
-		return err_sys(e, ENOMEM, "cannot start a snapshot");
-	r = read_devices(t->id, buf, &len, e);
-	return r || !len ? r : snap_dir_host(t->dir, buf, len, e);
+	t->host_len = (size_t)n;
+	return dev_host_check(t->host, t->host_len, e) ? err_wrap(e, "%s/" VM_DEVICES_FILE, path)
+						       : 0;
 }
 
 static int make_files(struct taking *t, struct err *e)
 {
 	int r = snap_dir_create(&t->dir, &sys_host, t->path, t->force, e);
 
-	if (!r)
-		r = write_host(t, e);
+	if (!r && t->host_len)
+		r = snap_dir_host(t->dir, t->host, t->host_len, e);
 	for (size_t i = 0; !r && i < json_array_size(t->names); i++) {
 		const char *name = json_string_value(json_array_get(t->names, i));
 
@@ -246,6 +253,8 @@ static int take(struct taking *t, struct err *e)
 	int r = client_dial(&t->sock, t->id, e);
 
 	if (!r)
+		r = read_host(t, e); /* before the VM has a say in how long that takes */
+	if (!r)
 		r = ask_for_names(t, e);
 	if (!r)
 		r = make_files(t, e);
@@ -264,6 +273,7 @@ static int take(struct taking *t, struct err *e)
 	/* Where the VM was to end and did not, this lets it go on. */
 	fd_close(&t->sock);
 	json_decref(t->names);
+	free(t->host);
 	return r;
 }
 

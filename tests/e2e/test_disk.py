@@ -533,6 +533,23 @@ def test_names_that_somebody_else_may_have_written_down():
         refused('restore', d, says='no file host')
 
 
+def test_names_of_another_vm():
+    """Of one whose directory it is by now. Who answers may be the one that had it before."""
+    d = fresh_dir('another')
+    one = serve(f'path={image("one")},id=root', 'one')
+    other = serve(f'path={image("other")},id=root', 'other')
+    sock = vm_path(other, 'api.sock')
+    os.rename(sock, sock + '.kept')
+    os.link(vm_path(one, 'api.sock'), sock)
+    ok('snapshot', other, d)
+    os.rename(sock + '.kept', sock)
+    assert sorted(os.listdir(d)) == ['memory', 'state']
+    for id in one, other:
+        ok('snapshot', '--force', id, d)
+        assert sorted(os.listdir(d)) == ['host', 'memory', 'state']
+        ok('stop', id)
+
+
 def test_snapshot_by_path_names_disks_too():
     path, d = image('bypath'), fresh_dir('bypath')
     id = serve(f'path={path},id=root', 'bypath', '--no-jail')
