@@ -387,6 +387,7 @@ static int timed_out(const struct exchange *x, unsigned timeout_ms, struct err *
 
 int client_ask(int fd, const struct client_request *q, json_t **ret_reply, struct err *e)
 {
+	unsigned limit = q->timeout_ms;
 	u64 begin = now_ms();
 	json_t *reply = NULL;
 	struct exchange x;
@@ -394,12 +395,14 @@ int client_ask(int fd, const struct client_request *q, json_t **ret_reply, struc
 
 	while (!r && !x.complete) {
 		struct pollfd p = {.fd = x.fd, .events = exchange_wants(&x)};
-		int left = left_ms(begin, q->timeout_ms);
+		int left = left_ms(begin, limit);
 
 		if (poll(&p, 1, left) > 0)
 			r = exchange_step(&x, e);
-		if (!r && !x.complete && left == 0) /* even if there is more to read */
-			r = timed_out(&x, q->timeout_ms, e);
+		if (left == 0 && q->timeout_now)
+			limit = q->timeout_now(q->ctx);
+		if (!r && !x.complete && left == 0 && !left_ms(begin, limit))
+			r = timed_out(&x, limit, e); /* even if there is more to read */
 	}
 	if (!r)
 		r = exchange_result(&x, &reply, e);

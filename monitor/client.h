@@ -48,6 +48,9 @@ struct client_request {
 	const int *files; /* at most CLIENT_FILES_MAX; the body says what they are */
 	unsigned file_count;
 	unsigned timeout_ms;
+	/* NULL, or asked when they are over: how many there are by now, from the beginning. */
+	unsigned (*timeout_now)(const void *ctx);
+	const void *ctx;
 };
 int client_ask(int fd, const struct client_request *q, json_t **ret_reply, struct err *e);
 

@@ -8,11 +8,15 @@
  * get their name here, with a file `host` among them that the VM never had (host_spec.c). Who dies
  * in between leaves a temporary directory, and a VM that goes on: with --stop it waits, paused, on
  * this connection, until it is told to end.
+ *
+ * How long writing takes depends on how much there is, which only the VM knows. So it is seen from
+ * outside: what the files take on disk earns time. A signal ends the wait, by the connection.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -27,14 +31,17 @@
 #include "snapshot/snapshot.h"
 
 #define STOP_NS      10000000000ull
+#define WRITE_NS     600000000000ull
 #define LET_GO_TRIES 50u /* to see that nobody writes any more ... */
 #define LET_GO_MS    2   /* ... so far apart */
 
-enum { OPT_STOP = 1, OPT_FORCE, OPT_JSON };
+enum { OPT_STOP = 1, OPT_FORCE, OPT_JSON, OPT_TIMEOUT };
 
 static const struct opt_spec opts[] = {
 	{"stop", NULL, "end the VM once the snapshot is safe on disk", OPT_STOP},
 	{"force", NULL, "replace a snapshot that is there, atomically", OPT_FORCE},
+	{"timeout", "TIME", "how long the VM may take, and a second more for each MiB\n"
+			    "that it has written (default 10m)", OPT_TIMEOUT},
 	{"json", NULL, "print what was written as an object", OPT_JSON},
 };
 
@@ -96,6 +103,7 @@ struct taking {
 	const char *id;
 	const char *path; /* absolute */
 	bool stop, force, json;
+	u64 timeout_ns;
 	int sock;      /* to the VM, from the first question to the last */
 	json_t *names; /* of its files, as the VM says, so with suspicion */
 	char *host;    /* what the VM has of the host, as was written down before its guest ran */
@@ -191,8 +199,31 @@ static int make_files(struct taking *t, struct err *e)
 	return r;
 }
 
+/* What is on disk of it: the VM's own word is worth nothing. */
+static u64 written_bytes(const struct taking *t)
+{
+	u64 bytes = 0;
+	struct stat st;
+
+	for (unsigned i = 0; i < t->file_count; i++)
+		if (!fstat(t->file[i], &st))
+			bytes += (u64)st.st_blocks * 512;
+	return bytes;
+}
+
+/* A disk slower than a MiB a second is taken for a VM that plays for time. */
+static unsigned write_timeout(const void *ctx)
+{
+	const struct taking *t = ctx;
+	u64 earned_ns = written_bytes(t) / 1024 * 1000000;
+
+	return timeout_ms(t->timeout_ns < UINT64_MAX - earned_ns ? t->timeout_ns + earned_ns
+								 : UINT64_MAX);
+}
+
 static int have_written(struct taking *t, struct err *e)
 {
+	char size[32];
 	struct client_request q = {
 		.id = t->id,
 		.method = "PUT",
@@ -201,6 +232,9 @@ static int have_written(struct taking *t, struct err *e)
 			t->stop),
 		.files = t->file,
 		.file_count = t->file_count,
+		.timeout_ms = timeout_ms(t->timeout_ns),
+		.timeout_now = write_timeout,
+		.ctx = t,
 	};
 	int r;
 
@@ -208,6 +242,9 @@ static int have_written(struct taking *t, struct err *e)
 		return err_set(e, -EINVAL, "the path %.200s is not valid UTF-8", t->path);
 	r = client_ask(t->sock, &q, &t->facts, e);
 	json_decref(q.body);
+	if (r == -ETIMEDOUT)
+		err_set(e, r, "VM \"%s\" takes too long: given up with %s written (see --timeout)",
+			t->id, show_size(written_bytes(t), size, sizeof(size)));
 	return r;
 }
 
@@ -247,11 +284,42 @@ static int end_vm(const struct taking *t, struct err *e)
 	return 0;
 }
 
+/* ---- signals ---- */
+
+static volatile sig_atomic_t signalled;
+static volatile int signalled_sock = -1;
+
+/* Whoever waits for the VM now hears that it hung up. */
+static void on_signal(int sig)
+{
+	int error = errno;
+
+	signalled = sig;
+	shutdown(signalled_sock, SHUT_RDWR);
+	errno = error;
+}
+
+/* Once each: the second one ends us at once. */
+static void catch_signals(int sock)
+{
+	static const int sigs[] = {SIGINT, SIGTERM, SIGHUP};
+	const struct sigaction sa = {
+		.sa_handler = on_signal, .sa_flags = SA_RESTART | SA_RESETHAND};
+	struct sigaction old;
+
+	signalled_sock = sock;
+	for (size_t i = 0; i < ARRAY_SIZE(sigs); i++)
+		if (!sigaction(sigs[i], NULL, &old) && old.sa_handler != SIG_IGN)
+			sigaction(sigs[i], &sa, NULL);
+}
+
 /* Up to the name, and with --stop beyond it. What is left behind is swept by the next writer. */
 static int take(struct taking *t, struct err *e)
 {
 	int r = client_dial(&t->sock, t->id, e);
 
+	if (!r)
+		catch_signals(t->sock);
 	if (!r)
 		r = read_host(t, e); /* before the VM has a say in how long that takes */
 	if (!r)
@@ -264,12 +332,15 @@ static int take(struct taking *t, struct err *e)
 		fd_close(&t->file[--t->file_count]);
 	if (!r)
 		r = check_let_go(t, e);
+	if (signalled)
+		r = err_set(e, -EINTR, "interrupted: no snapshot of VM \"%s\" was made", t->id);
 	if (!r)
 		r = snap_dir_commit(&t->dir, e);
 	else
 		snap_dir_abort(&t->dir);
 	if (!r && t->stop)
 		r = end_vm(t, e);
+	signalled_sock = -1;
 	/* Where the VM was to end and did not, this lets it go on. */
 	fd_close(&t->sock);
 	json_decref(t->names);
@@ -291,7 +362,10 @@ static int take_snapshot(struct taking *t, const char *dir)
 	if (take(t, &e)) {
 		json_decref(t->facts);
 		plain_words(&e, t->force);
-		return fail(&e);
+		r = fail(&e);
+		if (e.code == -EINTR)
+			raise(signalled);
+		return r;
 	}
 	if (t->json) {
 		r = show_json(t->facts);
@@ -309,7 +383,7 @@ int cmd_snapshot(int argc, char **argv)
 {
 	struct opt_parser p = {
 		.verb = "snapshot",
-		.usage = "snapshot [--stop] [--force] [--json] ID DIR",
+		.usage = "snapshot [--stop] [--force] [--timeout TIME] [--json] ID DIR",
 		.summary = "Writes the VM ID (memory, processors, devices) to the new directory\n"
 			   "DIR. The VM is paused meanwhile and goes on after that, unless it\n"
 			   "was paused before. DIR appears only once all of it is on stable\n"
@@ -319,8 +393,9 @@ int cmd_snapshot(int argc, char **argv)
 		.opts = opts,
 		.opt_count = ARRAY_SIZE(opts),
 	};
-	struct taking t = {.sock = -1};
+	struct taking t = {.sock = -1, .timeout_ns = WRITE_NS};
 	const char *arg;
+	struct err e;
 	int id;
 
 	opt_begin(&p, argc, argv);
@@ -328,6 +403,8 @@ int cmd_snapshot(int argc, char **argv)
 		t.stop = t.stop || id == OPT_STOP;
 		t.force = t.force || id == OPT_FORCE;
 		t.json = t.json || id == OPT_JSON;
+		if (id == OPT_TIMEOUT && parse_time(arg, &t.timeout_ns, &e))
+			return usage_error(&p, "--timeout: %s", e.msg);
 	}
 	if (id < 0)
 		return 2;

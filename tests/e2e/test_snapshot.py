@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Snapshots: write, restore, clone, and what damaged ones get."""
 import concurrent.futures
+import contextlib
 import json
 import mmap
 import os
@@ -402,7 +403,7 @@ class FakeMonitor:
 
     def serve(self):
         s, _ = self.listener.accept()
-        with s:
+        with s, contextlib.suppress(BrokenPipeError):
             while True:
                 data, fds, _, _ = socket.recv_fds(s, 65536, 16)
                 if not data:
@@ -467,6 +468,46 @@ def test_a_snapshot_that_its_vm_can_still_write_is_not_published():
         assert sorted(os.listdir(d)) == ['memory', 'state'], keep
         fake.end('fake')
         shutil.rmtree(d)
+
+
+def writes(first, pieces=0):
+    """So many bytes, and then one every 50 ms, each in a block of its own."""
+    def keep(fds):
+        os.pwrite(fds[1], b'x' * first, 0)
+        for i in range(pieces):
+            time.sleep(0.05)
+            os.pwrite(fds[1], b'x', first + (i << 16))
+        keeps_nothing(fds)
+    return keep
+
+
+def test_a_vm_that_does_not_finish_its_snapshot():
+    """It has time for what it writes, and no more."""
+    for keep in (writes(0, 40), writes(100, 40)):
+        d = fresh_dir('slow')
+        fake = FakeMonitor('fake', keep)
+        begin = time.monotonic()
+        refused('snapshot', '--timeout', '500ms', 'fake', d, says='takes too long: given up with')
+        assert time.monotonic() - begin < 1.5
+        assert [n for n in os.listdir(TMP) if 'slow' in n] == []
+        fake.end('fake')
+    d = fresh_dir('slow')
+    fake = FakeMonitor('fake', writes(4 << 20, 30))
+    ok('snapshot', '--timeout', '500ms', 'fake', d)
+    fake.end('fake')
+    refused('snapshot', '--timeout', 'soon', 'fake', d, code=2, says='--timeout')
+
+
+def test_a_snapshot_that_is_interrupted():
+    for sig in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
+        d = fresh_dir('interrupted')
+        fake = FakeMonitor('fake', writes(100, 40))
+        p = subprocess.Popen([KELVIN, 'snapshot', 'fake', d], env=ENV, stderr=subprocess.PIPE)
+        wait_until(lambda: [n for n in os.listdir(TMP) if n.startswith('.interrupted')])
+        p.send_signal(sig)
+        assert p.wait(1.5) == -sig and b'interrupted: no snapshot' in p.stderr.read(), sig
+        assert [n for n in os.listdir(TMP) if 'interrupted' in n] == [], sig
+        fake.end('fake')
 
 
 def test_a_vm_is_not_handed_the_file_host():
