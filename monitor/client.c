@@ -134,6 +134,14 @@ static int explain_absent(const char *id, struct err *e)
 		id, id);
 }
 
+pid_t client_peer(int fd)
+{
+	socklen_t len = sizeof(struct ucred);
+	struct ucred peer = {0};
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) ? 0 : peer.pid;
+}
+
 int client_connect(int *ret_fd, const char *id, const char *name, struct err *e)
 {
 	struct sockaddr_un sa = {.sun_family = AF_UNIX};

@@ -25,6 +25,9 @@ int vm_path(char *out, size_t cap, const char *id, const char *name, struct err 
 /* Connects to the socket @name of VM @id. Errors as of client_call(); -EAGAIN: it is too busy. */
 int client_connect(int *ret_fd, const char *id, const char *name, struct err *e);
 
+/* The process at the other end of a connection, when it listened; 0: none that is known. */
+pid_t client_peer(int fd);
+
 /*
  * One request to VM @id. @body may be NULL; *ret_reply (owned by the caller) is NULL where the
  * reply has no body. A reply of status >= 400 becomes an error (-EREMOTEIO) with its fault_message.

@@ -19,7 +19,6 @@ static int kill_hard(const char *id, struct err *e)
 	if (r)
 		return r;
 	fprintf(stderr, "kelvin: VM \"%s\" did not answer: its monitor was ended by SIGKILL\n", id);
-	vm_wait_swept(id);
 	return vm_sweep(id, pid, e);
 }
 
@@ -34,20 +33,20 @@ static int kill_vm(const char *id, u64 timeout_ns, struct err *e)
 	if (r)
 		return r;
 	there = vm_look(id, NULL);
-	if (there == VM_DEAD) {
-		/* Or it lives, and its keeper does not. */
-		vm_kill_process(id, NULL, NULL);
-		vm_wait_swept(id);
-	}
+	if (there == VM_DEAD)
+		vm_kill_process(id, NULL, NULL); /* or it lives, and its keeper does not */
 	if (there == VM_DEAD || there == VM_ENDED)
 		return vm_sweep(id, 0, e);
 	proc = vm_open_process(id, &pid, NULL);
 	r = client_call(id, "PUT", "/kelvin/kill", body, timeout_ms(timeout_ns), NULL, e);
 	if (there != VM_LIVES)
 		return r;
-	if ((!r || r == -EPIPE) && vm_wait_gone(id, pid, timeout_ns, e) == 0)
-		return proc < 0 ? 0 : vm_end_process(id, proc, pid, e);
-	return vm_look(id, NULL) == VM_LIVES ? kill_hard(id, e) : vm_sweep(id, 0, e);
+	if ((r && r != -EPIPE) || vm_wait_gone(id, pid, timeout_ns, e))
+		r = vm_look(id, NULL) == VM_LIVES ? kill_hard(id, e) : vm_sweep(id, 0, e);
+	else
+		r = 0;
+	/* A captive may only have said that it ends. */
+	return r || proc < 0 ? r : vm_end_process(id, proc, pid, e);
 }
 
 static const struct each_verb verb = {

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "monitor/base/cleanup.h"
+#include "monitor/base/sig.h"
 #include "monitor/dev_spec.h"
 #include "monitor/machine.h"
 #include "monitor/vm_verb.h"
@@ -145,11 +146,9 @@ static bool is_trusted(int fd)
  */
 static bool is_of_peer(int dir, int sock)
 {
-	socklen_t len = sizeof(struct ucred);
-	struct ucred peer = {0};
+	pid_t peer = client_peer(sock);
 
-	return !getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) && peer.pid > 0 &&
-		peer.pid == vm_pid_in(dir);
+	return peer && peer == vm_pid_in(dir);
 }
 
 /* t->host_len is 0 where there is none, or it is not to be trusted. */
@@ -305,11 +304,10 @@ static void catch_signals(int sock)
 	static const int sigs[] = {SIGINT, SIGTERM, SIGHUP};
 	const struct sigaction sa = {
 		.sa_handler = on_signal, .sa_flags = SA_RESTART | SA_RESETHAND};
-	struct sigaction old;
 
 	signalled_sock = sock;
 	for (size_t i = 0; i < ARRAY_SIZE(sigs); i++)
-		if (!sigaction(sigs[i], NULL, &old) && old.sa_handler != SIG_IGN)
+		if (!sig_is_ignored(sigs[i]))
 			sigaction(sigs[i], &sa, NULL);
 }
 
@@ -332,6 +330,7 @@ static int take(struct taking *t, struct err *e)
 		fd_close(&t->file[--t->file_count]);
 	if (!r)
 		r = check_let_go(t, e);
+	signalled_sock = -1; /* from here on it is too late to hang up */
 	if (signalled)
 		r = err_set(e, -EINTR, "interrupted: no snapshot of VM \"%s\" was made", t->id);
 	if (!r)
@@ -340,7 +339,6 @@ static int take(struct taking *t, struct err *e)
 		snap_dir_abort(&t->dir);
 	if (!r && t->stop)
 		r = end_vm(t, e);
-	signalled_sock = -1;
 	/* Where the VM was to end and did not, this lets it go on. */
 	fd_close(&t->sock);
 	json_decref(t->names);

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "monitor/base/cleanup.h"
+#include "monitor/base/sig.h"
 #include "monitor/base/tree.h"
 #include "monitor/guest.h"
 #include "monitor/pump.h"
@@ -126,14 +127,12 @@ static void restore_terminal(struct client *c)
 static int open_signals(const struct exec_spec *s, struct err *e)
 {
 	static const int sigs[] = {SIGINT, SIGTERM, SIGQUIT, SIGWINCH};
-	struct sigaction act;
 	sigset_t set;
 	int fd;
 
 	sigemptyset(&set);
 	for (size_t i = 0; i < ARRAY_SIZE(sigs); i++)
-		if (!sigaction(sigs[i], NULL, &act) && act.sa_handler != SIG_IGN &&
-			(sigs[i] != SIGWINCH || s->tty))
+		if (!sig_is_ignored(sigs[i]) && (sigs[i] != SIGWINCH || s->tty))
 			sigaddset(&set, sigs[i]);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);

@@ -46,6 +46,7 @@
 
 #include "jailer/jailer.h"
 #include "monitor/base/cleanup.h"
+#include "monitor/base/sig.h"
 #include "monitor/machine_int.h"
 #include "monitor/terminal.h"
 #include "monitor/verb.h"
@@ -68,6 +69,7 @@ struct kept {
 	int socket; /* open to the keeper's end; see hang_up() */
 	bool deaf;  /* nothing is read from it any more */
 	int lock_fd; /* of its pid file, until its name is free; or -1 */
+	int rest[2]; /* files that stay, until it can write to them no more; or -1 */
 	bool here;  /* its directory is to be removed */
 	bool left;  /* it took leave */
 	u64 kill_ns; /* when it is killed, if it is there yet; 0: never */
@@ -86,13 +88,6 @@ struct keeper {
 	struct pollfd *poll;
 	struct terminal terminal; /* of the one in the foreground */
 };
-
-static bool is_ignored(int sig)
-{
-	struct sigaction sa;
-
-	return sigaction(sig, NULL, &sa) == 0 && sa.sa_handler == SIG_IGN;
-}
 
 int keeper_create(struct keeper **ret, unsigned limit, struct err *e)
 {
@@ -113,7 +108,7 @@ int keeper_create(struct keeper **ret, unsigned limit, struct err *e)
 	sigaddset(&set, SIGCHLD);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
-	if (!is_ignored(SIGHUP)) /* by nohup */
+	if (!sig_is_ignored(SIGHUP))
 		sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGQUIT);
 	sigaddset(&set, SIGTSTP);
@@ -135,6 +130,8 @@ static void leave_keeper(struct keeper *k)
 	for (unsigned i = 0; i < k->count; i++) {
 		fd_close(&k->vm[i].socket);
 		fd_close(&k->vm[i].lock_fd);
+		fd_close(&k->vm[i].rest[0]);
+		fd_close(&k->vm[i].rest[1]);
 		cgroup_close(&k->vm[i].cgroup);
 	}
 	fd_close(&k->signal_fd);
@@ -275,7 +272,7 @@ int keeper_add(struct keeper *k, const struct keeper_vm *vm, unsigned layers,
 
 	must(k->count < k->limit);
 	*kept = (struct kept){.detach = vm->detach, .json = vm->json, .lock_fd = -1,
-		.grace_ns = vm->grace_ns, .vsock_elsewhere = vm->vsock_path[0]};
+		.rest = {-1, -1}, .grace_ns = vm->grace_ns, .vsock_elsewhere = vm->vsock_path[0]};
 	if (vm->timeout_ns && vm->timeout_ns < UINT64_MAX / 2)
 		end_within(kept, vm->timeout_ns + vm->grace_ns);
 	snprintf(kept->id, sizeof(kept->id), "%s", vm->id);
@@ -320,15 +317,19 @@ int keeper_add(struct keeper *k, const struct keeper_vm *vm, unsigned layers,
 
 /* ---- serving ---- */
 
-/* What a VM wrote in its time counted for its cgroup. What stays is the host's, so it is little. */
-static void cut(int dir_fd, const char *name)
+static void keep_file(struct kept *v, unsigned i, int dir_fd, const char *name)
 {
-	_cleanup_fd_ int fd = openat(dir_fd, name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	v->rest[i] = openat(dir_fd, name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+}
+
+/* What a VM wrote in its time counted for its cgroup. What stays is the host's, so it is little. */
+static void cut(int *fd)
+{
 	struct stat st;
 
-	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > KEPT_MAX &&
-		ftruncate(fd, KEPT_MAX))
-		unlinkat(dir_fd, name, 0);
+	if (*fd >= 0 && fstat(*fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > KEPT_MAX)
+		(void)!ftruncate(*fd, KEPT_MAX);
+	fd_close(fd);
 }
 
 /*
@@ -347,8 +348,8 @@ static void remove_dir(struct kept *v, bool keep_log, const char *json)
 			d.vsock_ino = v->vsock_ino;
 		}
 		if (keep_log) {
-			cut(d.dir_fd, "log");
-			cut(d.dir_fd, "console");
+			keep_file(v, 0, d.dir_fd, "log");
+			keep_file(v, 1, d.dir_fd, "console");
 		}
 		vmdir_remove(&d, keep_log, json);
 	}
@@ -440,9 +441,12 @@ static void hang_up(struct kept *v)
 static bool brings_descriptors(const struct kept *v)
 {
 	struct msghdr msg = {0};
+	ssize_t n = recvmsg(v->socket, &msg, MSG_DONTWAIT | MSG_PEEK);
 
-	return recvmsg(v->socket, &msg, MSG_DONTWAIT | MSG_PEEK) >= 0 &&
-		(msg.msg_flags & MSG_CTRUNC);
+	/* It ended without reading all that it was sent: what it said is still there. */
+	if (n < 0 && errno == ECONNRESET)
+		n = recvmsg(v->socket, &msg, MSG_DONTWAIT | MSG_PEEK);
+	return n >= 0 && (msg.msg_flags & MSG_CTRUNC);
 }
 
 /* One message, and the descriptor that comes with KEEPER_HERE, or -1. */
@@ -482,7 +486,6 @@ static void hear(struct kept *v)
 		return;
 	}
 	n = receive(v, &got, sizeof(got) - 1, &fd);
-	/* It ended without reading all that it was sent: what it said is still there. */
 	if (n < 0 && errno == ECONNRESET)
 		n = receive(v, &got, sizeof(got) - 1, &fd);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -502,7 +505,7 @@ static void hear(struct kept *v)
 		dial(v, (u32)got.m.value);
 	} else if (got.m.verb == KEEPER_BYE && v->here) {
 		v->left = true;
-		end_within(v, BYE_NS);
+		v->kill_ns = monotonic_ns() + BYE_NS;
 		remove_dir(v, got.m.value && v->detach, got.text);
 		hang_up(v); /* which is the answer */
 	} else {
@@ -536,12 +539,16 @@ static void tell_death(struct kept *v)
 /* Its pid is its own yet. */
 static void bury(struct keeper *k, struct kept *v)
 {
+	if (!v->here && !v->left && !v->deaf)
+		hear(v); /* it may have been here */
 	terminal_finish(&k->terminal);
 	if (WIFSIGNALED(v->status))
 		tell_death(v);
 	else if (v->here)
 		remove_dir(v, false, NULL);
 	fd_close(&v->lock_fd);
+	cut(&v->rest[0]);
+	cut(&v->rest[1]);
 	hang_up(v);
 }
 
@@ -581,11 +588,15 @@ static void signal_all(const struct keeper *k, int sig)
 /* Ctrl-Z, or it would take what is typed for the job in front. */
 static bool stop(struct keeper *k, int sig)
 {
+	u64 begin = monotonic_ns();
 	bool stopped;
 
 	signal_all(k, SIGSTOP);
 	stopped = terminal_stop_job(sig);
 	signal_all(k, SIGCONT);
+	for (unsigned i = 0; i < k->count; i++)
+		if (k->vm[i].kill_ns)
+			k->vm[i].kill_ns += monotonic_ns() - begin;
 	return stopped;
 }
 
@@ -608,21 +619,29 @@ static void on_signals(struct keeper *k)
 	}
 }
 
-/* Kills whose time is over. Returns how many ms that is away for the next, or -1 for poll(2). */
-static int end_overdue(struct keeper *k)
+static void end_overdue(struct keeper *k)
+{
+	u64 now = monotonic_ns();
+
+	for (unsigned i = 0; i < k->count; i++)
+		if (k->vm[i].kill_ns && k->vm[i].kill_ns <= now) {
+			end_vm(&k->vm[i]);
+			k->vm[i].kill_ns = 0;
+		}
+}
+
+/* How many ms away that is for the next, or -1, for poll(2). */
+static int until_overdue(const struct keeper *k)
 {
 	u64 now = monotonic_ns(), next = UINT64_MAX;
 
-	for (unsigned i = 0; i < k->count; i++) {
-		struct kept *v = &k->vm[i];
-
-		if (v->pid && v->kill_ns && v->kill_ns <= now)
-			end_vm(v);
-		else if (v->pid && v->kill_ns && v->kill_ns < next)
-			next = v->kill_ns;
-	}
+	for (unsigned i = 0; i < k->count; i++)
+		if (k->vm[i].pid && k->vm[i].kill_ns && k->vm[i].kill_ns < next)
+			next = k->vm[i].kill_ns;
 	if (next == UINT64_MAX)
 		return -1;
+	if (next <= now)
+		return 0;
 	return next - now < 3600000000000ull ? (int)((next - now) / 1000000) + 1 : 3600000;
 }
 
@@ -633,7 +652,7 @@ int keeper_run(struct keeper *k)
 
 	jail_close_void(&k->space); /* all are born */
 	while (k->alive) {
-		int wait_ms = end_overdue(k);
+		int wait_ms = until_overdue(k);
 
 		k->poll[0] = (struct pollfd){.fd = k->signal_fd, .events = POLLIN};
 		for (unsigned i = 0; i < k->count; i++)
@@ -652,6 +671,7 @@ int keeper_run(struct keeper *k)
 				hear(&k->vm[i]);
 		if (k->poll[0].revents)
 			on_signals(k);
+		end_overdue(k); /* after what they said: this process may have been stopped */
 	}
 	status = k->count ? k->vm[0].status : 0;
 	fd_close(&k->signal_fd);

@@ -3,9 +3,9 @@
  * keeper.h - the process outside the jail that a jailed VM has, and how the two speak.
  *
  * A jailed monitor sees no files. What must still be done on the host for it is little, and its
- * parent does it: connect to PATH_port where the guest opens a vsock connection, remove the
- * directory of the VM in /run when it ends, however it ends, and tell how. See keeper.c for what
- * the keeper believes.
+ * parent does it: connect to PATH_port where the guest opens a vsock connection, hold the lock by
+ * which the VM counts as alive, kill it if it does not end when it has to, remove its directory in
+ * /run when it has ended, however that was, and tell how. See keeper.c for what it believes.
  *
  * One socket (SOCK_SEQPACKET) for each VM; a message is a struct keeper_msg, and what follows it.
  */

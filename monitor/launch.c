@@ -25,6 +25,7 @@
 #include "monitor/vmfind.h"
 
 #define START_LIMIT_NS 30000000000u /* for a VM to start, where nobody waits for it to be ready */
+#define LAST_WORDS_NS  1000000000u /* for the keeper of one that died to say so */
 #define GRACE_NS 30000000000ull /* a VM that has to end may have a slow disk to wait for */
 #define END_LIMIT_NS   10000000000u /* for one to end that was asked to */
 /* A restored guest that is not ready so long after its start is knocked at. Most are, by then. */
@@ -439,11 +440,7 @@ static void wait_for_children(const struct launch *l, struct child *c, unsigned 
 /* One that says it failed, or says nothing more, and yet lives, is not to be trusted with that. */
 static void make_sure_it_is_gone(const struct child *c)
 {
-	pid_t pid;
-
-	for (int i = 0; i < 100 && vm_look(c->id, &pid) == VM_LIVES && pid == c->pid; i++)
-		poll(NULL, 0, 10);
-	if (vm_look(c->id, &pid) == VM_LIVES && pid == c->pid)
+	if (vm_wait_gone(c->id, c->pid, LAST_WORDS_NS, NULL))
 		vm_kill_process(c->id, NULL, NULL);
 }
 
@@ -486,7 +483,7 @@ static void explain_end(const struct child *c, struct err *e)
 	char dir[256];
 	const char *why;
 
-	vm_wait_swept(c->id); /* its keeper's last words */
+	vm_wait_gone(c->id, c->pid, LAST_WORDS_NS, NULL);
 	left = vm_exit_report(c->id);
 	why = json_string_value(json_object_get(left, "text"));
 	if (why && vm_path(dir, sizeof(dir), c->id, NULL, NULL) == 0)

@@ -27,6 +27,7 @@
 
 #include "monitor/base/cleanup.h"
 #include "monitor/base/log.h"
+#include "monitor/base/sig.h"
 #include "monitor/dial.h"
 #include "monitor/keeper.h"
 #include "monitor/machine_int.h"
@@ -304,7 +305,6 @@ static void on_bus_error(int sig)
 static int take_signals(struct machine *m, struct err *e)
 {
 	struct sigaction bus = {.sa_handler = on_bus_error};
-	struct sigaction hup;
 	sigset_t set;
 
 	the_machine = m;
@@ -313,7 +313,7 @@ static int take_signals(struct machine *m, struct err *e)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
-	if (sigaction(SIGHUP, NULL, &hup) || hup.sa_handler != SIG_IGN) /* by nohup */
+	if (!sig_is_ignored(SIGHUP))
 		sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGQUIT);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);

@@ -116,7 +116,7 @@ enum stop_reason { STOP_NONE, STOP_ASKED, STOP_KILLED, STOP_SIGNAL, STOP_TIMEOUT
 struct vmdir {
 	char path[SOCK_PATH_MAX];
 	int dir_fd;
-	int pid_fd;   /* the pid file, locked while the VM lives */
+	int pid_fd;   /* the pid file, locked; the keeper's, once there is a jail */
 	int api_fd;   /* listening; handed to the API */
 	int vsock_fd; /* listening; handed to the device */
 	int log_fd;

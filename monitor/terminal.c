@@ -98,7 +98,7 @@ void terminal_keep(struct terminal *t)
 
 void terminal_leave(struct terminal *t)
 {
-	/* The process stays in the session and its job, for Ctrl-C. */
+	/* The process stays in the session, and is to find no terminal there. */
 	_cleanup_fd_ int tty = open("/dev/tty", O_RDWR | O_CLOEXEC);
 
 	if (tty >= 0)

@@ -2,9 +2,9 @@
 /*
  * vmdir.c - the directory of a running VM: /run/kelvin/ID with pid, api.sock, vsock.sock and log.
  *
- * Who owns an id is decided by a lock on the pid file, which the kernel drops when the monitor
- * dies, however it dies: a directory whose pid file nobody has locked is a leftover and may be
- * taken over. Mode 0700, sockets 0600.
+ * Who owns an id is decided by a lock on the pid file, which the kernel drops when who has it dies,
+ * however it dies: the VM's keeper, or without a jail the VM. A directory whose pid file nobody has
+ * locked is a leftover and may be taken over. Mode 0700, sockets 0600.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -288,6 +288,7 @@ int vmdir_find(struct vmdir *d, const char *id, struct err *e)
 void vmdir_let_go(struct vmdir *d)
 {
 	fd_close(&d->dir_fd);
+	fd_close(&d->pid_fd); /* whoever has it can unlock it */
 	d->vsock_path[0] = 0;
 }
 

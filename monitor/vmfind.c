@@ -4,14 +4,10 @@
  *
  * A pid file alone proves nothing: pids are used again. What proves that a monitor lives is the
  * lock on the file. Of a jailed VM its keeper has that, who lets go of it before the pid can be
- * another's (keeper.c); else the VM itself. A captive whose keeper was killed may have outlived it;
- * the credential that the kernel gives for its listening socket proves that. The lock is probed
- * only where the pid exists, so that looking never gets in the way of a VM that is just taking its
- * name.
- *
- * Not every directory among them is a VM's: somebody may have put a snapshot there. A VM's has a
- * pid file from its birth on, but for the moment in which it is empty; what a VM leaves on purpose
- * has an exit report, or at least nothing that is not a VM's (vm_files).
+ * another's (keeper.c); else the VM itself. What proves that a process is that monitor is that it,
+ * or its parent, has this very file open, or the credential that the kernel gives for its listening
+ * socket, as a captive may have outlived its keeper. The lock is probed only where the pid exists,
+ * so that looking never gets in the way of a VM that is just taking its name.
  */
 #include "monitor/vmfind.h"
 
@@ -38,7 +34,7 @@
 
 #define DIR_CAP     512u
 #define REPORT_MAX  16384u /* bytes of exit.json; a keeper writes fewer (keeper.h) */
-#define KILL_WAIT   5000 /* ms for the kernel to end a killed process */
+#define KILL_WAIT   60000 /* ms for the kernel to end a killed process: its RAM may be much */
 #define LEAVE_WAIT  1000 /* ms for one that was told to end, and whose name is free */
 #define SWEEP_WAIT  1000 /* ms for the keeper of a killed one */
 #define YOUNG_S     2    /* a pid file without a pid this new is being written */
@@ -85,12 +81,6 @@ pid_t vm_pid_in(int dir_fd)
 	return fd < 0 ? 0 : read_pid(fd);
 }
 
-void vm_wait_swept(const char *id)
-{
-	for (int i = 0; i < 100 && vm_look(id, NULL) == VM_DEAD; i++)
-		poll(NULL, 0, 10);
-}
-
 static bool is_vm_file(const char *name)
 {
 	for (size_t i = 0; i < VM_FILES; i++)
@@ -99,7 +89,14 @@ static bool is_vm_file(const char *name)
 	return false;
 }
 
-/* Counts what is in a directory: what VMs make, and all else. One that cannot be read has both. */
+/* What the host's services listen on for a guest, in the directory of its VM. */
+static bool is_service(const char *name)
+{
+	return strncmp(name, "vsock.sock_", 11) == 0;
+}
+
+/* Counts what is in a directory: what VMs make, and all else but services. One that cannot be read
+ * has both. */
 static void count_files(int dir_fd, size_t *ret_ours, size_t *ret_others)
 {
 	int fd = openat(dir_fd, ".", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
@@ -110,7 +107,8 @@ static void count_files(int dir_fd, size_t *ret_ours, size_t *ret_others)
 	while (d && (ent = readdir(d)))
 		if (is_vm_file(ent->d_name))
 			++*ret_ours;
-		else if (strcmp(ent->d_name, ".") && strcmp(ent->d_name, ".."))
+		else if (strcmp(ent->d_name, ".") && strcmp(ent->d_name, "..") &&
+			!is_service(ent->d_name))
 			++*ret_others;
 	if (d)
 		closedir(d);
@@ -322,13 +320,44 @@ int vm_wait_gone(const char *id, pid_t pid, u64 timeout_ns, struct err *e)
 /* Whether @pid is the process that listens on the VM's api.sock. */
 static bool listens(const char *id, pid_t pid)
 {
-	socklen_t len = sizeof(struct ucred);
-	struct ucred peer = {0};
 	_cleanup_fd_ int fd = -1;
 
-	if (client_connect(&fd, id, "api.sock", NULL))
+	return client_connect(&fd, id, "api.sock", NULL) == 0 && client_peer(fd) == pid;
+}
+
+/* Whether process @pid has the file @pid_fd open. */
+static bool has_open(pid_t pid, int pid_fd)
+{
+	struct stat want, st;
+	char path[64];
+	bool found = false;
+	DIR *d;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	d = fstat(pid_fd, &want) ? NULL : opendir(path);
+	if (!d)
 		return false;
-	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.pid == pid;
+	for (struct dirent *ent = readdir(d); ent && !found; ent = readdir(d))
+		found = ent->d_name[0] != '.' && fstatat(dirfd(d), ent->d_name, &st, 0) == 0 &&
+			st.st_dev == want.st_dev && st.st_ino == want.st_ino;
+	closedir(d);
+	return found;
+}
+
+/* 0: none that can be seen. */
+static pid_t parent_of(pid_t pid)
+{
+	char path[64], text[256];
+	_cleanup_fd_ int fd = -1;
+	const char *end;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+	text[n > 0 ? n : 0] = 0;
+	end = strrchr(text, ')'); /* "PID (NAME) STATE PARENT ..." */
+	return end && end[1] && end[2] ? (pid_t)strtol(end + 3, NULL, 10) : 0;
 }
 
 static int open_pid_file(const char *id, int flags, struct err *e)
@@ -345,7 +374,7 @@ static int open_pid_file(const char *id, int flags, struct err *e)
 int vm_open_process(const char *id, pid_t *ret_pid, struct err *e)
 {
 	_cleanup_fd_ int pid_fd = open_pid_file(id, O_RDONLY, e), proc = -1;
-	pid_t pid;
+	pid_t pid, keeper;
 
 	*ret_pid = 0;
 	if (pid_fd < 0)
@@ -357,7 +386,10 @@ int vm_open_process(const char *id, pid_t *ret_pid, struct err *e)
 	proc = pidfd_open(pid, 0);
 	if (proc < 0)
 		return err_sys(e, errno, "cannot reach process %d", (int)pid);
-	if (!is_locked(pid_fd) && !listens(id, pid))
+	keeper = parent_of(pid);
+	if (keeper == getpid()) /* who has it open by now */
+		keeper = 0;
+	if (!has_open(pid, pid_fd) && !(keeper && has_open(keeper, pid_fd)) && !listens(id, pid))
 		return err_set(e, -EPERM,
 			"process %d is not provably the monitor of VM \"%s\", so it was not killed",
 			(int)pid, id);
@@ -367,7 +399,7 @@ int vm_open_process(const char *id, pid_t *ret_pid, struct err *e)
 
 int vm_kill_process(const char *id, pid_t *ret_pid, struct err *e)
 {
-	pid_t pid, now;
+	pid_t pid;
 	_cleanup_fd_ int proc = vm_open_process(id, &pid, e);
 	int r;
 
@@ -376,11 +408,8 @@ int vm_kill_process(const char *id, pid_t *ret_pid, struct err *e)
 	if (proc < 0)
 		return proc == -ESRCH ? 0 : proc;
 	r = kill_process(id, proc, pid, e);
-	for (int i = 0; !r && i < SWEEP_WAIT / 10; i++) {
-		if (vm_look(id, &now) != VM_LIVES || now != pid)
-			break;
-		poll(NULL, 0, 10);
-	}
+	if (!r)
+		vm_wait_gone(id, pid, SWEEP_WAIT * 1000000ull, NULL);
 	return r;
 }
 
@@ -431,7 +460,8 @@ int vm_sweep(const char *id, pid_t dead, struct err *e)
 	vm_remove_linked_socket(dir);
 	for (size_t i = 0; i < VM_FILES; i++)
 		unlinkat(dir, vm_files[i], 0);
-	if (rmdir(path) && errno != ENOENT)
+	/* It stays for services that listen there. */
+	if (rmdir(path) && errno != ENOENT && errno != ENOTEMPTY)
 		return err_sys(e, errno, "cannot remove %s", path);
 	return 0;
 }

@@ -2,7 +2,8 @@
 /*
  * vmfind.h - which VMs are there, seen from outside: directories, pid files and their processes.
  *
- * A monitor holds a lock on its pid file as long as it lives; see vmdir.c.
+ * There is a lock on the pid file of a VM as long as it lives, or its keeper has yet to see to what
+ * it left; see vmdir.c.
  */
 #ifndef KELVIN_MONITOR_VMFIND_H
 #define KELVIN_MONITOR_VMFIND_H
@@ -18,8 +19,6 @@
 pid_t vm_pid_in(int dir_fd);
 /* The id of the VM whose monitor is process @pid, which lives; false: there is none. */
 bool vm_by_pid(pid_t pid, char ret_id[VM_ID_MAX + 1]);
-/* Waits, for a second at most, until the keeper of VM @id, which is dead, has cleaned up. */
-void vm_wait_swept(const char *id);
 
 /* What a VM's directory can hold. The pid file is last: who removes it gives the name back. */
 #define VM_DEVICES_FILE "devices.json" /* what it has of the host (host_spec.c) */
@@ -29,7 +28,7 @@ extern const char *const vm_files[VM_FILES];
 enum vm_there {
 	VM_ABSENT, /* no such directory, or none that a VM made, or not yet */
 	VM_HIDDEN, /* another user's, who lets nobody look */
-	VM_LIVES,  /* its monitor runs */
+	VM_LIVES,  /* its monitor runs, or its keeper is just seeing to what it left */
 	VM_ENDED,  /* over; its log and exit report were kept */
 	VM_DEAD,   /* its monitor died without cleaning up */
 };

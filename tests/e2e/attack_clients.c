@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -137,14 +138,28 @@ static _Noreturn void stay(void)
 }
 
 /* Lives on where all that says so is closed: its sockets, and its files. */
-static const char *ghost(void)
+static const char *vanish(bool unlocks)
 {
 	struct stat st;
 
-	for (int fd = 3; fd < FDS_MAX; fd++)
-		if (fstat(fd, &st) == 0 && (S_ISSOCK(st.st_mode) || S_ISREG(st.st_mode)))
-			close(fd);
+	for (int fd = 3; fd < FDS_MAX; fd++) {
+		if (fstat(fd, &st) || !(S_ISSOCK(st.st_mode) || S_ISREG(st.st_mode)))
+			continue;
+		if (unlocks)
+			flock(fd, LOCK_UN); /* of all who have it */
+		close(fd);
+	}
 	stay();
+}
+
+static const char *ghost(void)
+{
+	return vanish(false);
+}
+
+static const char *ghost_that_unlocks(void)
+{
+	return vanish(true);
 }
 
 /* Whoever comes first, to any of its sockets. */
@@ -181,6 +196,7 @@ const struct attack attacks_on_clients[] = {
 	{"client-another", another},
 	{"client-wrong-types", wrong_types},
 	{"ghost", ghost},
+	{"ghost-that-unlocks", ghost_that_unlocks},
 	{"ghost-that-leaves", ghost_that_leaves},
 	{NULL, NULL},
 };

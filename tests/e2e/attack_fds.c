@@ -21,6 +21,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define FDS_MAX 2048
@@ -206,12 +207,23 @@ static const char *type_for_shell(void)
 	return "the terminal's input";
 }
 
-/* The leader of a session may make a terminal its own. */
+/* The leader of a session may make a terminal its own, and who leads no group may be that. */
 static const char *take_terminal(void)
 {
-	setsid();
-	ioctl(STDIN_FILENO, TIOCSCTTY, 1);
-	return type_for_shell();
+	int status = 0;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		setsid();
+		ioctl(STDIN_FILENO, TIOCSCTTY, 1);
+		_exit(type_for_shell() != NULL);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status) ||
+		!WEXITSTATUS(status)) {
+		errno = EPERM;
+		return NULL;
+	}
+	return "the terminal's input";
 }
 
 static const char *paste_for_shell(void)

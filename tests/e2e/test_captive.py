@@ -382,18 +382,22 @@ def test_a_captive_that_lies_to_verbs():
 def test_a_captive_that_will_not_end():
     """`kelvin kill` says that it has ended when it has, whatever it closed, answered or told."""
     with prizes() as p:
-        for n, (name, *opts) in enumerate((['ghost'], ['ghost', '--seccomp=off'],
+        for n, (name, *opts) in enumerate((['ghost'], ['ghost-that-unlocks', '--seccomp=off'],
                                            ['ghost-that-leaves', '--seccomp=off'])):
             uid = 0x60002000 + n
             r = captive(p, name, 'loop', *opts, '--id', 'ghost', '--detach', '--wait-ready',
                         '--jail-uid', uid, last=[guest('echo')])
             assert r.code == 0 and by_uid(uid), r
-            time.sleep(0.2)
-            if name == 'ghost':
+            if name != 'ghost-that-leaves':
+                wait_until(lambda: not listens('ghost'), what='it to vanish')
                 assert 'ghost' in [v['id'] for v in json.loads(ok('ps', '--json').out)]
                 ok('gc')
+            else:
+                time.sleep(1)  # until it began
+            begin = time.monotonic()
             ok('kill', 'ghost', timeout=30)
             assert not by_uid(uid), (name, opts)
+            assert name != 'ghost-that-leaves' or time.monotonic() - begin > 0.5  # it did stay
             assert running_ids() == [p.vm]
 
 

@@ -169,7 +169,7 @@ def test_fault_of_a_detached_vm_leaves_its_log():
 def test_a_detached_vm_that_ends_badly_unasked_leaves_a_report():
     ok('run', '--detach', '--id', 'b3', guest('hello'), '--', 'status=3')
     assert (exit_report('b3')['reason'], exit_report('b3')['status']) == ('power-off', 3)
-    start('echo', id='bt', opts=('--timeout', '300ms'))
+    start('echo', id='bt', opts=('--timeout', '2s'))
     assert exit_report('bt')['status'] == 192
     assert {'b3', 'bt'} <= {vm['id'] for vm in json.loads(ok('ps', '--all', '--json').out)}
     # What went well, or was asked for, leaves nothing.

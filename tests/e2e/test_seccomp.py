@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 
-from vm import ENV, KELVIN, Skip, alive, ask_once, fields, fresh_dir, guest, not_under_tsan, ok, pid_of, \
+from vm import ENV, KELVIN, Skip, alive, ask_once, exit_report, fields, fresh_dir, guest, not_under_tsan, ok, pid_of, \
     refused, start, vm_path, wait_until
 
 PTRACE_GETREGS, PTRACE_SETREGS, PTRACE_ATTACH, PTRACE_DETACH = 12, 13, 16, 17

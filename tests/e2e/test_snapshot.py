@@ -483,12 +483,12 @@ def writes(first, pieces=0):
 
 def test_a_vm_that_does_not_finish_its_snapshot():
     """It has time for what it writes, and no more."""
-    for keep in (writes(0, 40), writes(100, 40)):
+    for keep in (writes(0, 400), writes(100, 400)):
         d = fresh_dir('slow')
         fake = FakeMonitor('fake', keep)
         begin = time.monotonic()
         refused('snapshot', '--timeout', '500ms', 'fake', d, says='takes too long: given up with')
-        assert time.monotonic() - begin < 1.5
+        assert time.monotonic() - begin < 10
         assert [n for n in os.listdir(TMP) if 'slow' in n] == []
         fake.end('fake')
     d = fresh_dir('slow')
@@ -501,11 +501,12 @@ def test_a_vm_that_does_not_finish_its_snapshot():
 def test_a_snapshot_that_is_interrupted():
     for sig in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
         d = fresh_dir('interrupted')
-        fake = FakeMonitor('fake', writes(100, 40))
-        p = subprocess.Popen([KELVIN, 'snapshot', 'fake', d], env=ENV, stderr=subprocess.PIPE)
+        fake = FakeMonitor('fake', writes(100, 400))
+        p = subprocess.Popen([KELVIN, 'snapshot', 'fake', d], env=ENV, stderr=subprocess.PIPE,
+                             preexec_fn=lambda: signal.signal(sig, signal.SIG_DFL))
         wait_until(lambda: [n for n in os.listdir(TMP) if n.startswith('.interrupted')])
         p.send_signal(sig)
-        assert p.wait(1.5) == -sig and b'interrupted: no snapshot' in p.stderr.read(), sig
+        assert p.wait(10) == -sig and b'interrupted: no snapshot' in p.stderr.read(), sig
         assert [n for n in os.listdir(TMP) if 'interrupted' in n] == [], sig
         fake.end('fake')
 

@@ -326,6 +326,13 @@ static void test_sweep_removes_only_ours(void **state)
 	assert_int_equal(access(path, F_OK), 0);
 	path_of(path, sizeof(path), "x", "thesis");
 	assert_int_equal(unlink(path), 0);
+	/* What a service of the host listens on is its own. */
+	put_file("x", "vsock.sock_53", "");
+	assert_int_equal(vm_sweep("x", 0, &e), 0);
+	path_of(path, sizeof(path), "x", "vsock.sock_53");
+	assert_int_equal(access(path, F_OK), 0);
+	assert_int_equal(vm_look("x", NULL), VM_ABSENT);
+	assert_int_equal(unlink(path), 0);
 	/* A vsock.sock that points at a file which is no socket: the file stays. */
 	put_file("x", "../kept", "k");
 	path_of(kept, sizeof(kept), "kept", NULL);
