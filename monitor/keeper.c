@@ -55,7 +55,7 @@
 
 #define VOID_DIR "/run/kelvin.void" /* the namespaces of all VMs of this host */
 #define KEPT_MAX (4 << 20) /* bytes of the log, and of the console, of a VM that ended */
-#define BYE_NS 3000000000ull /* a VM that took leave has this long to end */
+#define BYE_NS 3000000000ull /* a VM that took leave has this long to end, but for last words */
 
 struct kept {
 	char id[VM_ID_MAX + 1];
@@ -71,9 +71,8 @@ struct kept {
 	int lock_fd; /* of its pid file, until its name is free; or -1 */
 	int rest[2]; /* files that stay, until it can write to them no more; or -1 */
 	bool here;  /* its directory is to be removed */
-	bool left;  /* it took leave */
 	u64 kill_ns; /* when it is killed, if it is there yet; 0: never */
-	u64 grace_ns;
+	u64 timeout_ns, grace_ns;
 	unsigned wide; /* connections that got more room */
 	int status;    /* of waitpid() */
 	struct cgroup cgroup; /* n 0: none */
@@ -129,9 +128,6 @@ static void leave_keeper(struct keeper *k)
 {
 	for (unsigned i = 0; i < k->count; i++) {
 		fd_close(&k->vm[i].socket);
-		fd_close(&k->vm[i].lock_fd);
-		fd_close(&k->vm[i].rest[0]);
-		fd_close(&k->vm[i].rest[1]);
 		cgroup_close(&k->vm[i].cgroup);
 	}
 	fd_close(&k->signal_fd);
@@ -272,9 +268,8 @@ int keeper_add(struct keeper *k, const struct keeper_vm *vm, unsigned layers,
 
 	must(k->count < k->limit);
 	*kept = (struct kept){.detach = vm->detach, .json = vm->json, .lock_fd = -1,
-		.rest = {-1, -1}, .grace_ns = vm->grace_ns, .vsock_elsewhere = vm->vsock_path[0]};
-	if (vm->timeout_ns && vm->timeout_ns < UINT64_MAX / 2)
-		end_within(kept, vm->timeout_ns + vm->grace_ns);
+		.rest = {-1, -1}, .timeout_ns = vm->timeout_ns, .grace_ns = vm->grace_ns,
+		.vsock_elsewhere = vm->vsock_path[0]};
 	snprintf(kept->id, sizeof(kept->id), "%s", vm->id);
 	if (vm->vsock_path[0])
 		snprintf(kept->vsock_path, sizeof(kept->vsock_path), "%s", vm->vsock_path);
@@ -327,8 +322,9 @@ static void cut(int *fd)
 {
 	struct stat st;
 
-	if (*fd >= 0 && fstat(*fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > KEPT_MAX)
-		(void)!ftruncate(*fd, KEPT_MAX);
+	/* To the size that it has, too: there may be blocks behind that. */
+	if (*fd >= 0 && fstat(*fd, &st) == 0 && S_ISREG(st.st_mode))
+		(void)!ftruncate(*fd, st.st_size < KEPT_MAX ? st.st_size : KEPT_MAX);
 	fd_close(fd);
 }
 
@@ -357,13 +353,15 @@ static void remove_dir(struct kept *v, bool keep_log, const char *json)
 	fd_close(&v->lock_fd);
 }
 
-/* The VM is complete, and not jailed yet: what it made is what it should have made. */
+/* Said before its guest ran: what it made is what it should have made. */
 static void take_over(struct kept *v, int lock_fd)
 {
 	struct stat st;
 
 	v->here = true;
 	v->lock_fd = lock_fd;
+	if (v->timeout_ns && v->timeout_ns < UINT64_MAX / 2)
+		end_within(v, v->timeout_ns + v->grace_ns);
 	if (v->vsock_elsewhere && !lstat(v->vsock_path, &st)) {
 		v->vsock_dev = st.st_dev;
 		v->vsock_ino = st.st_ino;
@@ -392,7 +390,11 @@ static void send_to(struct kept *v, enum keeper_verb verb, s32 value, int fd)
 {
 	struct keeper_msg m = {verb, value};
 
-	if (send_with_fd(v->socket, &m, fd, MSG_DONTWAIT) < 0 && errno != EPIPE)
+	if (send_with_fd(v->socket, &m, fd, MSG_DONTWAIT) >= 0)
+		return;
+	if (fd >= 0 && errno != EAGAIN && errno != EPIPE)
+		send_to(v, verb, -errno, -1); /* this user has too many under way */
+	else if (errno != EPIPE)
 		end_vm(v); /* it asks and does not listen */
 }
 
@@ -461,7 +463,7 @@ static ssize_t receive(struct kept *v, void *buf, size_t len, int *ret_fd)
 	ssize_t n;
 
 	*ret_fd = -1;
-	if (!v->here && !v->left) {
+	if (!v->here) {
 		msg.msg_control = &control;
 		msg.msg_controllen = sizeof(control);
 	}
@@ -480,7 +482,7 @@ static void hear(struct kept *v)
 	_cleanup_fd_ int fd = -1;
 	ssize_t n;
 
-	if ((v->here || v->left) && brings_descriptors(v)) {
+	if (v->here && brings_descriptors(v)) {
 		end_vm(v);
 		hang_up(v);
 		return;
@@ -504,8 +506,7 @@ static void hear(struct kept *v)
 	} else if (got.m.verb == KEEPER_DIAL && v->here) {
 		dial(v, (u32)got.m.value);
 	} else if (got.m.verb == KEEPER_BYE && v->here) {
-		v->left = true;
-		v->kill_ns = monotonic_ns() + BYE_NS;
+		v->kill_ns = monotonic_ns() + (v->detach ? BYE_NS : v->grace_ns);
 		remove_dir(v, got.m.value && v->detach, got.text);
 		hang_up(v); /* which is the answer */
 	} else {
@@ -536,10 +537,28 @@ static void tell_death(struct kept *v)
 		fprintf(stderr, "kelvin: %s: %s\n", v->id, text);
 }
 
+/*
+ * Closes what it sent and nobody took, for the sake of those who want its disks, while others live:
+ * in a process that ends, see hang_up().
+ */
+static void close_by_heir(const struct keeper *k, struct kept *v)
+{
+	pid_t heir = k->alive > 1 ? jail_fork(0, -1) : -1;
+
+	if (heir == 0) {
+		poll(NULL, 0, 1000);
+		_exit(0);
+	}
+	if (heir < 0)
+		return;
+	fd_close(&v->socket);
+	kill(heir, SIGKILL);
+}
+
 /* Its pid is its own yet. */
 static void bury(struct keeper *k, struct kept *v)
 {
-	if (!v->here && !v->left && !v->deaf)
+	if (!v->here && !v->deaf)
 		hear(v); /* it may have been here */
 	terminal_finish(&k->terminal);
 	if (WIFSIGNALED(v->status))
@@ -550,6 +569,7 @@ static void bury(struct keeper *k, struct kept *v)
 	cut(&v->rest[0]);
 	cut(&v->rest[1]);
 	hang_up(v);
+	close_by_heir(k, v);
 }
 
 static void reap(struct keeper *k)

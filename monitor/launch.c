@@ -18,6 +18,7 @@
 #include "jailer/jailer.h"
 #include "monitor/base/agent_proto.h"
 #include "monitor/base/cleanup.h"
+#include "monitor/base/sig.h"
 #include "monitor/client.h"
 #include "monitor/keeper.h"
 #include "monitor/show.h"
@@ -26,7 +27,7 @@
 
 #define START_LIMIT_NS 30000000000u /* for a VM to start, where nobody waits for it to be ready */
 #define LAST_WORDS_NS  1000000000u /* for the keeper of one that died to say so */
-#define GRACE_NS 30000000000ull /* a VM that has to end may have a slow disk to wait for */
+#define GRACE_NS 300000000000ull /* a VM that has to end may have a snapshot to write first */
 #define END_LIMIT_NS   10000000000u /* for one to end that was asked to */
 /* A restored guest that is not ready so long after its start is knocked at. Most are, by then. */
 #define KNOCK_NS 20000000u
@@ -56,10 +57,11 @@ static void on_interrupt(int sig)
 static void on_interrupts(void (*handler)(int))
 {
 	struct sigaction sa = {.sa_handler = handler}; /* no SA_RESTART: poll() is to return */
+	static const int sigs[] = {SIGINT, SIGTERM, SIGHUP};
 
-	sigaction(SIGINT, &sa, NULL);
-	sigaction(SIGTERM, &sa, NULL);
-	sigaction(SIGHUP, &sa, NULL);
+	for (size_t i = 0; i < ARRAY_SIZE(sigs); i++)
+		if (!sig_is_ignored(sigs[i]))
+			sigaction(sigs[i], &sa, NULL);
 }
 
 void random_id(char *out, size_t cap)
@@ -449,9 +451,14 @@ static void end_children(struct child *c, unsigned n)
 {
 	u64 deadline = since_start_ns() + END_LIMIT_NS, now;
 
-	for (unsigned i = 0; i < n; i++)
+	for (unsigned i = 0; i < n; i++) {
+		struct pollfd p = {.fd = c[i].fd, .events = POLLIN};
+
+		while (c[i].fd >= 0 && poll(&p, 1, 0) > 0)
+			hear(&c[i]); /* those that ended meanwhile, whose pids may be others' */
 		if (c[i].fd >= 0 && c[i].pid)
 			kill(c[i].pid, SIGTERM);
+	}
 	for (unsigned i = 0; i < n; i++) {
 		while (c[i].fd >= 0 && (now = since_start_ns()) < deadline) {
 			struct pollfd p = {.fd = c[i].fd, .events = POLLIN};
@@ -483,7 +490,6 @@ static void explain_end(const struct child *c, struct err *e)
 	char dir[256];
 	const char *why;
 
-	vm_wait_gone(c->id, c->pid, LAST_WORDS_NS, NULL);
 	left = vm_exit_report(c->id);
 	why = json_string_value(json_object_get(left, "text"));
 	if (why && vm_path(dir, sizeof(dir), c->id, NULL, NULL) == 0)

@@ -30,10 +30,11 @@
 
 #include "monitor/base/cleanup.h"
 #include "monitor/base/clock.h"
+#include "monitor/keeper.h"
 #include "monitor/base/io.h"
 
 #define DIR_CAP     512u
-#define REPORT_MAX  16384u /* bytes of exit.json; a keeper writes fewer (keeper.h) */
+#define REPORT_MAX  (KEEPER_TEXT_MAX + 1) /* bytes of exit.json: with the end of its line */
 #define KILL_WAIT   60000 /* ms for the kernel to end a killed process: its RAM may be much */
 #define LEAVE_WAIT  1000 /* ms for one that was told to end, and whose name is free */
 #define SWEEP_WAIT  1000 /* ms for the keeper of a killed one */

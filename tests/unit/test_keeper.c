@@ -436,8 +436,8 @@ static void test_who_has_to_end_does(void **state)
 	assert_true(monotonic_ns() - begin < 15000000000ull);
 }
 
-/* Writes into its log when the keeper has let it go. */
-static int leaves_and_fills(void *ctx, int fd, const char *cgroup)
+/* Fills its log when the keeper has let it go: so that it shows in its size, or so that it does not. */
+static int fills(int fd, int mode)
 {
 	char path[512];
 	int log;
@@ -447,7 +447,17 @@ static int leaves_and_fills(void *ctx, int fd, const char *cgroup)
 	is_here(fd, getpid());
 	take_go(fd);
 	keeper_bye(fd, true, "{}");
-	return ftruncate(log, 64 << 20) ? 92 : 0;
+	return fallocate(log, mode, 0, 16 << 20) ? 92 : 0;
+}
+
+static int leaves_and_fills(void *ctx, int fd, const char *cgroup)
+{
+	return fills(fd, 0);
+}
+
+static int leaves_and_hides(void *ctx, int fd, const char *cgroup)
+{
+	return fills(fd, FALLOC_FL_KEEP_SIZE);
 }
 
 static void test_what_stays_is_little(void **state)
@@ -456,10 +466,71 @@ static void test_what_stays_is_little(void **state)
 	char path[512];
 	struct stat st;
 
-	assert_int_equal(keep(leaves_and_fills, true), 0);
 	snprintf(path, sizeof(path), "%s/" ID "/log", f->run);
+	assert_int_equal(keep(leaves_and_fills, true), 0);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_size, 4 << 20);
+	assert_int_equal(truncate(path, 0), 0);
+	touch(f, "pid");
+	assert_int_equal(keep(leaves_and_hides, true), 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_true(st.st_size == 0 && st.st_blocks < 100);
+}
+
+static int open_beside(const char *name, int flags)
+{
+	char path[512];
+
+	snprintf(path, sizeof(path), "%s/%s", getenv("KELVIN_RUN_DIR"), name);
+	return open(path, flags | O_CREAT, 0600);
+}
+
+/* Sends a file that it has locked to the keeper, for want of a better place. */
+static int leaves_a_lock(void *ctx, int fd, const char *cgroup)
+{
+	int file = open_beside("disk", O_RDWR);
+
+	here(fd);
+	if (flock(file, LOCK_EX | LOCK_NB) || keeper_here(fd, file, NULL))
+		return 94;
+	close(file);
+	close(open_beside("sent", O_WRONLY));
+	return wait_for_the_end(fd);
+}
+
+static int wants_that_lock(void *ctx, int fd, const char *cgroup)
+{
+	char path[512];
+	int file = open_beside("disk", O_RDWR);
+
+	here(fd);
+	snprintf(path, sizeof(path), "%s/sent", getenv("KELVIN_RUN_DIR"));
+	for (int i = 0; i < 500 && access(path, F_OK); i++)
+		usleep(10000);
+	for (int i = 0; i < 500; i++) {
+		if (flock(file, LOCK_EX | LOCK_NB) == 0) {
+			close(open_beside("got", O_WRONLY));
+			break;
+		}
+		usleep(10000);
+	}
+	return 0;
+}
+
+static void test_nothing_stays_in_a_dead_vms_socket(void **state)
+{
+	struct keeper_vm vm = {.id = ID, .vsock_path = "", .grace_ns = 20000000000ull};
+	struct fix *f = *state;
+	struct keeper *k;
+	char path[512];
+	struct err e;
+
+	assert_int_equal(keeper_create(&k, 2, &e), 0);
+	assert_int_equal(keeper_add(k, &vm, 0, leaves_a_lock, NULL, &e), 0);
+	assert_int_equal(keeper_add(k, &vm, 0, wants_that_lock, NULL, &e), 0);
+	assert_int_equal(keeper_run(k), 128 + SIGKILL);
+	snprintf(path, sizeof(path), "%s/got", f->run);
+	assert_int_equal(access(path, F_OK), 0);
 }
 
 /* The lock is the keeper's: the VM can neither let go of it nor outlive it. */
@@ -556,6 +627,7 @@ int main(void)
 		T(test_signals_are_passed_on),
 		T(test_who_has_to_end_does),
 		T(test_what_stays_is_little),
+		T(test_nothing_stays_in_a_dead_vms_socket),
 		T(test_the_lock_is_the_keepers),
 		T(test_no_descriptor_holds_the_keeper_up),
 	};
