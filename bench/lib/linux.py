@@ -129,6 +129,7 @@ class Rounds:
         self.own = self.whole = None  # ns, of this round
 
     def line(self, text):
+        text = text.removeprefix("| ")  # of a script
         sample = re.match(r"sample (\S+)/(\S+) (\{.*)", text)
         own = re.match(r"own (\d+) threads (\d+) exits (\d+)", text)
         if text.startswith("trouble "):
