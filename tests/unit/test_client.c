@@ -116,19 +116,26 @@ static int listen_at(const char *id)
 	return fd;
 }
 
+/* Begins another process: true in that one, the other lets go of @fd. */
+static bool in_server(struct fixture *f, int fd)
+{
+	f->server = fork();
+	assert_true(f->server >= 0);
+	if (f->server)
+		close(fd);
+	else
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+	return !f->server;
+}
+
 /* VM @id answers every request with @reply, @piece bytes at a time, and hangs up. NULL: hangs. */
 static void serve(struct fixture *f, const char *id, const char *reply, size_t piece)
 {
 	int fd = listen_at(id);
 	char request[4096];
 
-	f->server = fork();
-	assert_true(f->server >= 0);
-	if (f->server) {
-		close(fd);
+	if (!in_server(f, fd))
 		return;
-	}
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (;;) {
 		int c = accept(fd, NULL, NULL);
 
@@ -222,13 +229,8 @@ static void serve_endless(struct fixture *f, const char *id, const char *head, c
 {
 	int fd = listen_at(id), c;
 
-	f->server = fork();
-	assert_true(f->server >= 0);
-	if (f->server) {
-		close(fd);
+	if (!in_server(f, fd))
 		return;
-	}
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	while ((c = accept(fd, NULL, NULL)) >= 0) {
 		send(c, head, strlen(head), MSG_NOSIGNAL);
 		while (send(c, part, len, MSG_NOSIGNAL) > 0)
@@ -383,13 +385,8 @@ static void serve_files(struct fixture *f, const char *id)
 	} control;
 	char request[4096];
 
-	f->server = fork();
-	assert_true(f->server >= 0);
-	if (f->server) {
-		close(fd);
+	if (!in_server(f, fd))
 		return;
-	}
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	c = accept(fd, NULL, NULL);
 	for (;;) {
 		struct iovec iov = {request, sizeof(request)};
