@@ -6,13 +6,11 @@
  * killed, too, both stay. A directory is a leftover if nobody holds the lock of its pid file
  * (vmfind.h); a cgroup if no process is in it and the keeper whose pid is in its name is gone.
  */
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "jailer/cgroup.h"
-#include "monitor/base/cleanup.h"
 #include "monitor/vm_verb.h"
 #include "monitor/vmfind.h"
 
@@ -66,20 +64,11 @@ static int sweep_directories(struct sweep *s, struct err *e)
 static bool keeper_lives(const char *name)
 {
 	const char *dot = strrchr(name, '.');
-	char path[64], text[128];
-	_cleanup_fd_ int fd = -1;
-	ssize_t n;
+	char state;
 
 	if (!dot)
 		return true; /* not ours */
-	snprintf(path, sizeof(path), "/proc/%.12s/stat", dot + 1);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
-	if (n <= 0)
-		return false;
-	text[n] = 0;
-	dot = strrchr(text, ')');
-	return !dot || (dot[1] && dot[2] != 'Z' && dot[2] != 'X');
+	return process_stat(dot + 1, &state, NULL) && state != 'Z' && state != 'X';
 }
 
 static int sweep_cgroups(struct sweep *s, struct err *e)

@@ -301,14 +301,11 @@ static void on_signal(int sig)
 /* Once each: the second one ends us at once. */
 static void catch_signals(int sock)
 {
-	static const int sigs[] = {SIGINT, SIGTERM, SIGHUP};
 	const struct sigaction sa = {
 		.sa_handler = on_signal, .sa_flags = SA_RESTART | SA_RESETHAND};
 
 	signalled_sock = sock;
-	for (size_t i = 0; i < ARRAY_SIZE(sigs); i++)
-		if (!sig_is_ignored(sigs[i]))
-			sigaction(sigs[i], &sa, NULL);
+	sig_catch_ends(&sa);
 }
 
 /* Up to the name, and with --stop beyond it. What is left behind is swept by the next writer. */

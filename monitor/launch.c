@@ -56,12 +56,8 @@ static void on_interrupt(int sig)
 
 static void on_interrupts(void (*handler)(int))
 {
-	struct sigaction sa = {.sa_handler = handler}; /* no SA_RESTART: poll() is to return */
-	static const int sigs[] = {SIGINT, SIGTERM, SIGHUP};
-
-	for (size_t i = 0; i < ARRAY_SIZE(sigs); i++)
-		if (!sig_is_ignored(sigs[i]))
-			sigaction(sigs[i], &sa, NULL);
+	/* No SA_RESTART: poll() is to return. */
+	sig_catch_ends(&(struct sigaction){.sa_handler = handler});
 }
 
 void random_id(char *out, size_t cap)

@@ -261,7 +261,7 @@ int parse_size(const char *s, u64 *ret, struct err *e)
 	u64 v;
 
 	if (!parse_unit(s, units, ARRAY_SIZE(units), &v))
-		return err_set(e, -EINVAL, 
+		return err_set(e, -EINVAL,
 			"\"%s\" is not a size (such as 128M, 1G, or 4096, which is bytes)", s);
 	*ret = v;
 	return 0;
@@ -275,7 +275,7 @@ int parse_time(const char *s, u64 *ret_ns, struct err *e)
 	u64 v;
 
 	if (!parse_unit(s, units, ARRAY_SIZE(units), &v))
-		return err_set(e, -EINVAL, 
+		return err_set(e, -EINVAL,
 			"\"%s\" is not a time (such as 250ms, 1m, or 2, which is seconds)", s);
 	*ret_ns = v;
 	return 0;

@@ -30,8 +30,8 @@
 
 #include "monitor/base/cleanup.h"
 #include "monitor/base/clock.h"
-#include "monitor/keeper.h"
 #include "monitor/base/io.h"
+#include "monitor/keeper.h"
 
 #define DIR_CAP     512u
 #define REPORT_MAX  (KEEPER_TEXT_MAX + 1) /* bytes of exit.json: with the end of its line */
@@ -82,6 +82,17 @@ pid_t vm_pid_in(int dir_fd)
 	return fd < 0 ? 0 : read_pid(fd);
 }
 
+static int open_pid_file(const char *id, int flags, struct err *e)
+{
+	char path[DIR_CAP];
+	int fd, r = vm_path(path, sizeof(path), id, "pid", e);
+
+	if (r)
+		return r;
+	fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
+	return fd >= 0 ? fd : err_sys(e, errno, "cannot open %s", path);
+}
+
 static bool is_vm_file(const char *name)
 {
 	for (size_t i = 0; i < VM_FILES; i++)
@@ -126,6 +137,27 @@ static enum vm_there look_at_rest(int dir_fd)
 		return VM_ENDED;
 	count_files(dir_fd, &ours, &others);
 	return ours && !others ? VM_DEAD : VM_ABSENT;
+}
+
+bool process_stat(const char *pid, char *ret_state, pid_t *ret_parent)
+{
+	char path[64], text[256];
+	_cleanup_fd_ int fd = -1;
+	const char *end;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%.12s/stat", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+	text[n > 0 ? n : 0] = 0;
+	end = strrchr(text, ')'); /* "PID (NAME) STATE PARENT ..." */
+	if (!end || !end[1] || !end[2])
+		return false;
+	if (ret_state)
+		*ret_state = end[2];
+	if (ret_parent)
+		*ret_parent = (pid_t)strtol(end + 3, NULL, 10);
+	return true;
 }
 
 enum vm_there vm_look(const char *id, pid_t *ret_pid)
@@ -259,18 +291,15 @@ int vm_list(char ***ret_ids, size_t *ret_n, struct err *e)
 
 bool vm_by_pid(pid_t pid, char ret_id[VM_ID_MAX + 1])
 {
-	char path[DIR_CAP], **ids;
 	bool found = false;
+	char **ids;
 	size_t n;
 
 	if (vm_list(&ids, &n, NULL))
 		return false;
 	for (size_t i = 0; i < n && !found; i++) {
-		_cleanup_fd_ int fd = -1;
+		_cleanup_fd_ int fd = open_pid_file(ids[i], O_RDONLY, NULL);
 
-		if (vm_path(path, sizeof(path), ids[i], "pid", NULL))
-			continue;
-		fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 		found = fd >= 0 && read_pid(fd) == pid && is_locked(fd);
 		if (found)
 			snprintf(ret_id, VM_ID_MAX + 1, "%s", ids[i]);
@@ -348,28 +377,11 @@ static bool has_open(pid_t pid, int pid_fd)
 /* 0: none that can be seen. */
 static pid_t parent_of(pid_t pid)
 {
-	char path[64], text[256];
-	_cleanup_fd_ int fd = -1;
-	const char *end;
-	ssize_t n;
+	char text[16];
+	pid_t parent;
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
-	text[n > 0 ? n : 0] = 0;
-	end = strrchr(text, ')'); /* "PID (NAME) STATE PARENT ..." */
-	return end && end[1] && end[2] ? (pid_t)strtol(end + 3, NULL, 10) : 0;
-}
-
-static int open_pid_file(const char *id, int flags, struct err *e)
-{
-	char path[DIR_CAP];
-	int fd, r = vm_path(path, sizeof(path), id, "pid", e);
-
-	if (r)
-		return r;
-	fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
-	return fd >= 0 ? fd : err_sys(e, errno, "cannot open %s", path);
+	snprintf(text, sizeof(text), "%d", (int)pid);
+	return process_stat(text, NULL, &parent) ? parent : 0;
 }
 
 int vm_open_process(const char *id, pid_t *ret_pid, struct err *e)

@@ -17,6 +17,8 @@
 
 /* The pid in the pid file of the VM's directory open at @dir_fd; 0: none. */
 pid_t vm_pid_in(int dir_fd);
+/* State (a letter) and parent of process @pid; either may be NULL. False: there is none. */
+bool process_stat(const char *pid, char *ret_state, pid_t *ret_parent);
 /* The id of the VM whose monitor is process @pid, which lives; false: there is none. */
 bool vm_by_pid(pid_t pid, char ret_id[VM_ID_MAX + 1]);
 

@@ -106,14 +106,21 @@ static void say(int fd, u32 verb, s32 value)
 		_exit(90);
 }
 
+/* In the directory of running VMs; the next call's is in the same place. */
+static const char *in_run_dir(const char *name)
+{
+	static char path[512];
+
+	snprintf(path, sizeof(path), "%s/%s", getenv("KELVIN_RUN_DIR"), name);
+	return path;
+}
+
 /* What a VM does when it is complete: the directory is its own, and says so. */
 static void is_here(int fd, pid_t pid)
 {
-	char path[512], text[16];
-	int pid_fd;
+	int pid_fd = open(in_run_dir(ID "/pid"), O_WRONLY | O_TRUNC);
+	char text[16];
 
-	snprintf(path, sizeof(path), "%s/" ID "/pid", getenv("KELVIN_RUN_DIR"));
-	pid_fd = open(path, O_WRONLY | O_TRUNC);
 	snprintf(text, sizeof(text), "%d\n", (int)pid);
 	if (pid_fd < 0 || flock(pid_fd, LOCK_EX | LOCK_NB) ||
 		write(pid_fd, text, strlen(text)) < 0 || keeper_here(fd, pid_fd, NULL))
@@ -439,11 +446,8 @@ static void test_who_has_to_end_does(void **state)
 /* Fills its log when the keeper has let it go: so that it shows in its size, or so that it does not. */
 static int fills(int fd, int mode)
 {
-	char path[512];
-	int log;
+	int log = open(in_run_dir(ID "/log"), O_WRONLY);
 
-	snprintf(path, sizeof(path), "%s/" ID "/log", getenv("KELVIN_RUN_DIR"));
-	log = open(path, O_WRONLY);
 	is_here(fd, getpid());
 	take_go(fd);
 	keeper_bye(fd, true, "{}");
@@ -479,10 +483,7 @@ static void test_what_stays_is_little(void **state)
 
 static int open_beside(const char *name, int flags)
 {
-	char path[512];
-
-	snprintf(path, sizeof(path), "%s/%s", getenv("KELVIN_RUN_DIR"), name);
-	return open(path, flags | O_CREAT, 0600);
+	return open(in_run_dir(name), flags | O_CREAT, 0600);
 }
 
 /* Sends a file that it has locked to the keeper, for want of a better place. */
@@ -500,12 +501,10 @@ static int leaves_a_lock(void *ctx, int fd, const char *cgroup)
 
 static int wants_that_lock(void *ctx, int fd, const char *cgroup)
 {
-	char path[512];
 	int file = open_beside("disk", O_RDWR);
 
 	here(fd);
-	snprintf(path, sizeof(path), "%s/sent", getenv("KELVIN_RUN_DIR"));
-	for (int i = 0; i < 500 && access(path, F_OK); i++)
+	for (int i = 0; i < 500 && access(in_run_dir("sent"), F_OK); i++)
 		usleep(10000);
 	for (int i = 0; i < 500; i++) {
 		if (flock(file, LOCK_EX | LOCK_NB) == 0) {
